@@ -2,6 +2,7 @@
 //! costs rows and nothing else.
 
 #[path = "log/rows.rs"]
+#[allow(dead_code, reason = "shared by tests and benchmarks, each of which uses its part")]
 mod rows;
 
 use std::fs;
