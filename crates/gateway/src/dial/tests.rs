@@ -1,0 +1,1 @@
+//! Dials over real sockets, to scripted nodes.
