@@ -177,6 +177,12 @@ impl Dialer {
     }
 }
 
+/// What an error on an established connection is: its fault and its number.
+pub(crate) fn fault_of(error: &std::io::Error) -> (Fault, Option<i32>) {
+    let cause = Cause::io(error, None, "");
+    (cause.fault, cause.errno)
+}
+
 /// Asks a proxy node for the target. Silence here speaks against nobody: the node may be waiting for the target.
 async fn ask<S>(node: &DialNode, target: &Target, io: &mut S, progress: &Progress) -> Result<Bytes, Cause>
 where
