@@ -1,5 +1,7 @@
 //! Which header fields pass the gateway, in both directions (RFC 9110 §7.6.1), and which would betray the client.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -11,7 +13,7 @@ pub(crate) const ACCOUNT: HeaderName = HeaderName::from_static("x-handover-accou
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
-pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Hop-by-hop whether or not a `Connection` field names them. `Trailer` stays: trailers pass, and it announces them.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -116,6 +118,15 @@ fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, ErrorCode> {
 pub(crate) fn strip_identity(headers: &mut HeaderMap) {
     for name in IDENTITY {
         headers.remove(name);
+    }
+}
+
+/// Tells the origin who the client is: appends its address, as the last of the chain.
+pub(crate) fn append_forwarded(headers: &mut HeaderMap, client: IpAddr) {
+    let chain: Vec<&str> = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
+    let chain = if chain.is_empty() { client.to_string() } else { format!("{}, {client}", chain.join(", ")) };
+    if let Ok(value) = HeaderValue::try_from(chain) {
+        headers.insert(X_FORWARDED_FOR, value);
     }
 }
 
