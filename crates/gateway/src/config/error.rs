@@ -39,7 +39,7 @@ impl fmt::Display for Place {
 pub struct ConfigError {
     /// Where it was written.
     pub source: Place,
-    /// The key, as it is written in the file: `limits.header_timeout`.
+    /// The key, as it is written in the file: `limits.header_timeout`. Empty when the place says it all.
     pub key: String,
     /// What was found there. Passwords and tokens are never shown.
     pub found: String,
@@ -49,7 +49,11 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: found {}; {}", self.source, self.key, self.found, self.allowed)
+        write!(f, "{}: ", self.source)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "found {}; {}", self.found, self.allowed)
     }
 }
 
