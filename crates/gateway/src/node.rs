@@ -153,7 +153,7 @@ pub(crate) struct PlatformBudget<'a> {
 
 impl Budget for PlatformBudget<'_> {
     fn try_take(&mut self) -> bool {
-        self.bucket.is_none_or(|bucket| bucket.try_take(self.now))
+        self.bucket.is_none_or(|bucket| bucket.try_take_at(self.now))
     }
 }
 

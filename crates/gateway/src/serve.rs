@@ -221,7 +221,7 @@ async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
             Ending::Drain => Pin::new(&mut http).graceful_shutdown(),
             ending @ (Ending::SlowHead | Ending::Idle) => return Poll::Ready(Err(ending)),
         }
-        http.poll_without_shutdown(cx).map(Ok)
+        Pin::new(&mut http).poll(cx).map(Ok)
     })
     .await;
     let parts = http.into_parts();
