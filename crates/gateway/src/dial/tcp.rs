@@ -114,7 +114,7 @@ pub(super) async fn connect(
 }
 
 /// The address families in turn, beginning with the one the resolver put first (RFC 8305 §4), else in its order.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
     let mut second = second.into_iter();
@@ -166,7 +166,7 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// A connection to a local port where nobody listens can meet itself, when the kernel happens to give it that very port
 /// (simultaneous open, RFC 9293 §3.5). It would echo the request back, and keep a restarted node from its port.
-fn not_itself(tcp: &TcpStream, address: SocketAddr) -> io::Result<()> {
+pub(super) fn not_itself(tcp: &TcpStream, address: SocketAddr) -> io::Result<()> {
     if tcp.local_addr()? == address { Err(Errno::CONNREFUSED.into()) } else { Ok(()) }
 }
 
