@@ -9,22 +9,35 @@
 //! with origins, a platform that a route leads to has at least one origin, names and tags are unique, and a listener that
 //! others can reach has a token.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_core::Policy;
 use regex::Regex;
 
+mod drafts;
 mod error;
+mod keys;
 mod node;
+mod reference;
+mod resolve;
 mod route;
 mod token;
+mod url;
+mod value;
 
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use node::{Credentials, NodeConfig, NodeKind, NodeUrlError, parse_node_url, parse_origin_url};
+pub use node::{Credentials, NodeConfig, NodeKind};
+pub use reference::{key_list, key_reference};
 pub use route::RouteConfig;
 pub use token::Token;
+pub use url::{NodeUrlError, parse_node_url, parse_origin_url};
+
+use drafts::{Document, Drafts};
 
 /// Everything the gateway needs to know to run. Built by [`Config::load`].
 #[derive(Clone, Debug)]
@@ -120,6 +133,8 @@ pub struct LogSettings {
 pub struct PlatformConfig {
     /// Its name, unique.
     pub name: String,
+    /// How far failover goes on it.
+    pub policy: Policy,
     /// Percentage of requests that may be attempted again, over the whole platform; `None` is no budget.
     pub retry_budget_percent: Option<u32>,
     /// What a node's tag must match, all of them. Empty when the platform takes the nodes it has by default.
@@ -161,8 +176,47 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong in all sources, sorted by place.
-    pub fn load(_sources: Sources) -> Result<Self, ConfigErrors> {
-        Err(ConfigErrors(Vec::new()))
+    pub fn load(sources: Sources) -> Result<Self, ConfigErrors> {
+        let Sources { file, env, flags } = sources;
+        let Some(path) = file else {
+            return Self::from_text(None, &env, &flags);
+        };
+        let shown = path.to_string_lossy();
+        match read_file(&path) {
+            Ok(text) => Self::from_text(Some((&shown, &text)), &env, &flags),
+            Err(problem) => Err(ConfigErrors::new(vec![ConfigError {
+                source: Place::File { path: shown.into_owned(), line: 0, column: 0 },
+                key: String::new(),
+                found: problem,
+                allowed: "allowed: a TOML file that can be read".into(),
+            }])),
+        }
+    }
+
+    /// The same from the file's text, with the name that errors give the file.
+    fn from_text(file: Option<(&str, &str)>, env: &[(String, String)], flags: &Flags) -> Result<Self, ConfigErrors> {
+        let document = file.map(|(path, text)| Document::parse(path, text)).transpose();
+        let document = match document {
+            Ok(document) => document,
+            // Without the file nothing can be said of what is missing, but the other sources are checked for themselves.
+            Err(error) => {
+                let mut errors = Drafts::read(None, env, flags).errors;
+                errors.push(error);
+                return Err(ConfigErrors::new(errors));
+            }
+        };
+        resolve::resolve(Drafts::read(document.as_ref(), env, flags))
+    }
+
+    /// What may be a mistake but need not be one, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let empty = self.platforms.iter().filter(|platform| platform.nodes.is_empty());
+        let only_origins = self.nodes.iter().all(|node| node.kind.is_origin());
+        empty
+            // Who declares origins only has no use for the forward door.
+            .filter(|platform| !(only_origins && platform.tag_filters.is_empty()))
+            .map(|platform| format!("platform {} has no node: no tag matches its tag_filters", platform.name))
+            .collect()
     }
 
     /// The most specific route for an origin-form request, if any.
@@ -172,3 +226,23 @@ impl Config {
         self.routes.iter().find(|route| route.matches(host, path))
     }
 }
+
+/// Ten thousand nodes fill a tenth of it; more is not a configuration but a file named by mistake.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| format!("a file that cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err("a file of more than 8 MiB".into());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        format!("bytes that are not UTF-8 in line {line}")
+    })
+}
+
+#[cfg(test)]
+mod tests;

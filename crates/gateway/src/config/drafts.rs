@@ -3,7 +3,7 @@
 //! Nothing is decided here: each value is checked by its key's form, names that no key has are refused with the nearest one.
 
 use super::keys::{
-    COMMAND_VARIABLES, ENV_PLATFORM_PREFIX, ENV_PREFIX, Key, NODE, NodeDraft, PLATFORM, PlatformDraft, ROOT, ROUTE, Root,
+    COMMAND_VARIABLES, ENV_PLATFORM_PREFIX, ENV_PREFIX, Key, NodeDraft, PLATFORM, PlatformDraft, ROOT, Root,
     RouteDraft, env_name, flag_of, platform_env_keys,
 };
 use super::value::{Draft, Raw, one_line};
@@ -106,7 +106,9 @@ impl Drafts {
 }
 
 fn find<T>(keys: &'static [Key<T>], name: &str) -> &'static Key<T> {
-    keys.iter().find(|key| key.name == name).expect("names of keys in this file are in the table: tests go through each")
+    keys.iter()
+        .find(|key| key.name == name)
+        .expect("names of keys in this file are in the table: tests go through each")
 }
 
 fn flag_place(key: &str) -> Place {

@@ -9,8 +9,28 @@ use std::time::Duration;
 mod pools;
 mod root;
 
-pub(super) use pools::{NODE, NodeDraft, PLATFORM, PlatformDraft, ROUTE, RouteDraft};
+pub(super) use pools::{KINDS, NODE, NodeDraft, PLATFORM, PlatformDraft, ROUTE, RouteDraft};
 pub(super) use root::{ROOT, Root};
+
+const fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+const fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+const fn minutes(number: u64) -> Duration {
+    seconds(60 * number)
+}
+
+const fn hours(number: u64) -> Duration {
+    minutes(60 * number)
+}
+
+const fn days(number: u64) -> Duration {
+    hours(24 * number)
+}
 
 /// One key of the scope whose draft is `T`.
 pub(super) struct Key<T: 'static> {

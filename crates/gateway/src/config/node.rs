@@ -157,7 +157,15 @@ mod tests {
 
     #[test]
     fn hash_differs_for_every_part_of_a_node() {
-        let urls = ["http://h:1", "https://h:1", "http://i:1", "http://h:2", "http://u@h:1", "http://u:p@h:1", "http://up:@h:1"];
+        let urls = [
+            "http://h:1",
+            "https://h:1",
+            "http://i:1",
+            "http://h:2",
+            "http://u@h:1",
+            "http://u:p@h:1",
+            "http://up:@h:1",
+        ];
         let mut hashes: Vec<_> = urls.iter().map(|url| hash(url)).collect();
         hashes.push(parse_origin_url("http://h:1").unwrap().hash);
         hashes.sort();

@@ -63,7 +63,8 @@ fn check_token(root: &Draft<Root>, errors: &mut Vec<ConfigError>) {
             source: root.place("listen"),
             key: "proxy_token".into(),
             found: format!("none while listening on {listen}"),
-            allowed: "refuse to start a proxy that others can reach and use: set proxy_token or listen on 127.0.0.1".into(),
+            allowed: "refuse to start a proxy that others can reach and use: set proxy_token or listen on 127.0.0.1"
+                .into(),
         });
     }
 }
@@ -87,8 +88,13 @@ fn tls(root: &Draft<Root>, errors: &mut Vec<ConfigError>) -> Option<ListenTls> {
 /// Files named are there and readable: better said now than when the first client comes.
 fn check_files(root: &Draft<Root>, errors: &mut Vec<ConfigError>) {
     let values = &root.values;
-    let tls = values.tls_cert.iter().map(|path| ("tls.cert", path)).chain(values.tls_key.iter().map(|path| ("tls.key", path)));
-    let files: Vec<(&'static str, &PathBuf)> = tls.chain(values.ca_files.iter().map(|path| ("ca_files", path))).collect();
+    let tls = values
+        .tls_cert
+        .iter()
+        .map(|path| ("tls.cert", path))
+        .chain(values.tls_key.iter().map(|path| ("tls.key", path)));
+    let files: Vec<(&'static str, &PathBuf)> =
+        tls.chain(values.ca_files.iter().map(|path| ("ca_files", path))).collect();
     for (key, path) in files {
         if let Err(error) = readable(path) {
             let found = format!("\"{}\"", one_line(&path.to_string_lossy()));

@@ -59,15 +59,12 @@ pub(super) fn is_name_character(character: char) -> bool {
 
 /// The rule for a platform's name in words.
 pub(super) const PLATFORM_RULE: &str = "a platform's name is part of a path: 1 to 64 bytes, none of . : | / \\ @ ? # % ~, no \
-     white space or control characters, and not api";
+     white space or control characters";
 
 /// Long enough for a name, short enough for a column in a table.
 const PLATFORM_NAME_BYTES_MAX: usize = 64;
 
-/// Whether a text may be the name of a platform. `api` in its place would be the control plane's.
+/// Whether a text may be the name of a platform.
 pub(super) fn is_platform_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= PLATFORM_NAME_BYTES_MAX
-        && !text.eq_ignore_ascii_case("api")
-        && text.chars().all(is_name_character)
+    (1..=PLATFORM_NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_name_character)
 }

@@ -112,7 +112,9 @@ fn split_tag(text: &str) -> Result<(&str, Option<String>), NodeUrlError> {
     if tag.contains('@') {
         return Err(NodeUrlError("a # in user or password is written %23, an @ in the tag %40".into()));
     }
-    let tag = percent_decoded(tag).filter(|tag| is_tag(tag)).ok_or_else(|| NodeUrlError(format!("{TAG_RULE}, % is written %25")))?;
+    let tag = percent_decoded(tag)
+        .filter(|tag| is_tag(tag))
+        .ok_or_else(|| NodeUrlError(format!("{TAG_RULE}, % is written %25")))?;
     Ok((rest, Some(tag)))
 }
 

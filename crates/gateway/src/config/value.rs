@@ -164,7 +164,8 @@ fn list(raw: &Raw, place: &Place) -> Option<Vec<(Raw, Place)>> {
         Raw::List(items) => Some(items.clone()),
         Raw::Word(text) if text.trim().is_empty() => Some(Vec::new()),
         Raw::Word(text) => {
-            let items = toml_array(text).unwrap_or_else(|| text.split(',').map(|item| item.trim().to_owned()).collect());
+            let items =
+                toml_array(text).unwrap_or_else(|| text.split(',').map(|item| item.trim().to_owned()).collect());
             Some(items.into_iter().map(|item| (Raw::Word(item), place.clone())).collect())
         }
         _ => None,

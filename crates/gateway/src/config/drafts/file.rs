@@ -159,7 +159,8 @@ impl Reader<'_, '_> {
             }
             DeValue::Boolean(value) => Raw::Switch(*value),
             DeValue::Array(array) => {
-                let item = |item: &Spanned<DeValue<'_>>| (self.raw(item.get_ref()), self.document.place(item.span().start));
+                let item =
+                    |item: &Spanned<DeValue<'_>>| (self.raw(item.get_ref()), self.document.place(item.span().start));
                 Raw::List(array.iter().map(item).collect())
             }
             other => Raw::Other(kind(other)),

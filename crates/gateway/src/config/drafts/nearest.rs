@@ -16,6 +16,7 @@ fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     }
     let edits_max = (name.len() / 3).clamp(1, 4);
     let distance = |known: &String| {
+        let known = known.trim_matches(['[', ']']);
         let last = known.rsplit('.').next().unwrap_or(known);
         // A key written outside its table is the other way to miss it.
         edits(name, known).min(edits(name, last) + usize::from(last != known && last != name))

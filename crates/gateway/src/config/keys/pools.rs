@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use handover_core::{ATTEMPTS_MAX, Order, PolicyParts, Replay, StatusSet};
 use regex::Regex;
 
 use super::super::route::{HOST_RULE, PATH_RULE, route_host, route_path};
 use super::super::token::{PLATFORM_RULE, is_platform_name};
 use super::super::url::{TAG_RULE, is_tag};
 use super::Fallback::{Computed, Nothing, Required, Value};
-use super::{Form, Items, Key, Refused, Shown, Zero};
+use super::{Form, Items, Key, Refused, Shown, Zero, days, milliseconds, minutes};
 
 /// One `[[node]]` as it is read.
 #[derive(Debug, Default)]
@@ -32,30 +33,20 @@ pub(in super::super) struct RouteDraft {
 pub(in super::super) struct PlatformDraft {
     pub(in super::super) name: String,
     pub(in super::super) tag_filters: Vec<Regex>,
-    pub(in super::super) max_retries: u32,
-    pub(in super::super) connect_timeout: Duration,
-    pub(in super::super) response_timeout: Duration,
-    /// Zero is off.
-    pub(in super::super) dial_stagger: Duration,
-    /// Index into [`REPLAYS`].
-    pub(in super::super) replay: usize,
-    pub(in super::super) retry_statuses: Vec<u16>,
-    /// Index into [`ORDERS`].
-    pub(in super::super) order: usize,
-    /// Zero is off.
-    pub(in super::super) deadline: Duration,
-    pub(in super::super) min_deadline: Duration,
+    pub(in super::super) policy: PolicyParts,
     pub(in super::super) retry_budget_percent: Option<u32>,
 }
 
-/// The words of [`PlatformDraft::replay`].
-pub(in super::super) const REPLAYS: [&str; 3] = ["unsent", "idempotent", "always"];
-/// The words of [`PlatformDraft::order`].
-pub(in super::super) const ORDERS: [&str; 2] = ["spread", "priority"];
+/// The words of `replay`, as the core writes them.
+const REPLAYS: [&str; 3] = [Replay::Unsent.as_str(), Replay::Idempotent.as_str(), Replay::Always.as_str()];
+/// The orders that the gateway has measures for; the core knows more.
+const ORDERS: [Order; 2] = [Order::Spread, Order::Priority];
+const ORDER_WORDS: [&str; 2] = [ORDERS[0].as_str(), ORDERS[1].as_str()];
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Zero switches a time off.
+fn unless_zero(value: Duration) -> Option<Duration> {
+    Some(value).filter(|value| !value.is_zero())
+}
 
 /// Stores a number whose range fits.
 fn small(number: u64) -> u32 {
@@ -184,14 +175,18 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     },
     Key {
         name: "max_retries",
-        form: Form::Number { least: 0, most: 31, set: |platform, value| platform.max_retries = small(value) },
+        form: Form::Number {
+            least: 0,
+            most: ATTEMPTS_MAX as u64 - 1,
+            set: |platform, value| platform.policy.max_attempts = small(value) + 1,
+        },
         fallback: Value("2"),
         doc: "further attempts after the first, each at a node the request has not tried; 0 switches the machinery off",
         why: "three attempts outlive any one failed node and a second that fails meanwhile; more mostly add load",
     },
     Key {
         name: "replay",
-        form: Form::Choice { words: &REPLAYS, set: |platform, index| platform.replay = index },
+        form: Form::Choice { words: &REPLAYS, set: |platform, index| platform.policy.replay = Replay::ALL[index] },
         fallback: Value("unsent"),
         doc: "the proof that a further attempt needs; unsent: not one byte of the request left; idempotent: that, or a method \
               or key that allows repeating; always: none, the server promises to recognise repeated requests",
@@ -202,10 +197,10 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
         form: Form::List {
             rule: "statuses from 400 to 599",
             items: Items::Numbers,
-            clear: |platform| platform.retry_statuses.clear(),
+            clear: |platform| platform.policy.retry_statuses = StatusSet::new(),
             add: |platform, text| {
                 let status = text.parse().ok().filter(|status| (400..=599).contains(status));
-                platform.retry_statuses.push(status.ok_or(Refused::Rule)?);
+                platform.policy.retry_statuses.insert(status.ok_or(Refused::Rule)?);
                 Ok(())
             },
         },
@@ -215,7 +210,7 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     },
     Key {
         name: "order",
-        form: Form::Choice { words: &ORDERS, set: |platform, index| platform.order = index },
+        form: Form::Choice { words: &ORDER_WORDS, set: |platform, index| platform.policy.order = ORDERS[index] },
         fallback: Value("spread"),
         doc: "spread: the better of two nodes picked by chance; priority: always the first that was declared",
         why: "spread keeps the load even; priority is for a main node with spares",
@@ -223,10 +218,10 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     Key {
         name: "connect_timeout",
         form: Form::Time {
-            least: MILLISECOND,
-            most: 10 * MINUTE,
+            least: milliseconds(1),
+            most: minutes(10),
             zero: Zero::Refused,
-            set: |platform, value| platform.connect_timeout = value,
+            set: |platform, value| platform.policy.connect_timeout = value,
         },
         fallback: Value("3s"),
         doc: "how long one attempt may take to get its connection, the node's and the target's handshakes included",
@@ -235,10 +230,10 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     Key {
         name: "response_timeout",
         form: Form::Time {
-            least: MILLISECOND,
-            most: DAY,
+            least: milliseconds(1),
+            most: days(1),
             zero: Zero::Refused,
-            set: |platform, value| platform.response_timeout = value,
+            set: |platform, value| platform.policy.response_timeout = value,
         },
         fallback: Value("30s"),
         doc: "how long one attempt may wait for the head of the response once the request is written",
@@ -247,10 +242,10 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     Key {
         name: "dial_stagger",
         form: Form::Time {
-            least: 10 * MILLISECOND,
-            most: MINUTE,
+            least: milliseconds(10),
+            most: minutes(1),
             zero: Zero::Off,
-            set: |platform, value| platform.dial_stagger = value,
+            set: |platform, value| platform.policy.dial_stagger = unless_zero(value),
         },
         fallback: Value("250ms"),
         doc: "how long a dial may take before the next node is dialled beside it; the first connection gets the request",
@@ -259,10 +254,10 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     Key {
         name: "deadline",
         form: Form::Time {
-            least: MILLISECOND,
-            most: DAY,
+            least: milliseconds(1),
+            most: days(1),
             zero: Zero::Off,
-            set: |platform, value| platform.deadline = value,
+            set: |platform, value| platform.policy.deadline = unless_zero(value),
         },
         fallback: Value("0"),
         doc: "how long all attempts of a request may take together, to the head of the response",
@@ -271,10 +266,10 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
     Key {
         name: "min_deadline",
         form: Form::Time {
-            least: MILLISECOND,
-            most: DAY,
+            least: milliseconds(1),
+            most: days(1),
             zero: Zero::Off,
-            set: |platform, value| platform.min_deadline = value,
+            set: |platform, value| platform.policy.min_deadline = value,
         },
         fallback: Value("0"),
         doc: "no further attempt begins with less than this left of the deadline",

@@ -8,7 +8,7 @@ use super::super::token::TOKEN_RULE;
 use super::super::url::{parse_node_url, parse_origin_url};
 use super::super::{Forwarded, Limits, LogSettings, NodeConfig, Token};
 use super::Fallback::{Computed, Nothing, Value};
-use super::{Form, Items, Key, Refused, Shown, Zero};
+use super::{Form, Items, Key, Refused, Shown, Zero, days, hours, milliseconds, seconds};
 
 /// The top level as it is read, before what depends on other keys is worked out.
 #[derive(Debug)]
@@ -73,10 +73,6 @@ impl Default for Root {
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Stores a number whose range fits into `usize` on every system Rust runs on.
 fn small(number: u64) -> usize {
@@ -140,7 +136,12 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     },
     Key {
         name: "drain_timeout",
-        form: Form::Time { least: Duration::ZERO, most: HOUR, zero: Zero::Off, set: |root, value| root.drain_timeout = value },
+        form: Form::Time {
+            least: Duration::ZERO,
+            most: hours(1),
+            zero: Zero::Off,
+            set: |root, value| root.drain_timeout = value,
+        },
         fallback: Value("10s"),
         doc: "how long running requests may still take when the gateway is told to stop",
         why: "the time that service managers commonly leave between the signals TERM and KILL is 10 s or more",
@@ -180,7 +181,7 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "nodes",
         form: Form::List {
-            rule: "URLs: direct or http|https|socks5://[user:password@]host:port[#tag]",
+            rule: "URLs (tables are headed [[node]]): direct or http|https|socks5://[user:password@]host:port[#tag]",
             items: Items::Texts,
             clear: |root| root.nodes.clear(),
             add: |root, text| {
@@ -271,8 +272,8 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "limits.header_timeout",
         form: Form::Time {
-            least: 10 * MILLISECOND,
-            most: HOUR,
+            least: milliseconds(10),
+            most: hours(1),
             zero: Zero::Refused,
             set: |root, value| root.limits.header_timeout = value,
         },
@@ -283,8 +284,8 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "limits.idle_timeout",
         form: Form::Time {
-            least: 10 * MILLISECOND,
-            most: DAY,
+            least: milliseconds(10),
+            most: days(1),
             zero: Zero::Refused,
             set: |root, value| root.limits.idle_timeout = value,
         },
@@ -295,8 +296,8 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "limits.tunnel_idle_timeout",
         form: Form::Time {
-            least: 10 * MILLISECOND,
-            most: 7 * DAY,
+            least: milliseconds(10),
+            most: days(7),
             zero: Zero::Refused,
             set: |root, value| root.limits.tunnel_idle_timeout = value,
         },
@@ -307,8 +308,8 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "limits.node_idle_timeout",
         form: Form::Time {
-            least: 10 * MILLISECOND,
-            most: HOUR,
+            least: milliseconds(10),
+            most: hours(1),
             zero: Zero::Refused,
             set: |root, value| root.limits.node_idle_timeout = value,
         },
@@ -347,8 +348,8 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "log.retention_age",
         form: Form::Time {
-            least: SECOND,
-            most: 3650 * DAY,
+            least: seconds(1),
+            most: days(3650),
             zero: Zero::Refused,
             set: |root, value| root.log.retention_age = value,
         },
@@ -359,8 +360,8 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "log.flush_interval",
         form: Form::Time {
-            least: 10 * MILLISECOND,
-            most: 10 * SECOND,
+            least: milliseconds(10),
+            most: seconds(10),
             zero: Zero::Refused,
             set: |root, value| root.log.flush_interval = value,
         },

@@ -30,26 +30,36 @@ pub(super) fn declared(drafts: &Drafts, errors: &mut Vec<ConfigError>) -> Declar
     let before = errors.len();
     let root = &drafts.root;
     let lists_broken = errors.iter().any(|error| error.key == "nodes" || error.key == "origins");
-    let mut placed: Vec<(NodeConfig, Place)> = Vec::new();
+    let mut placed: Vec<Placed> = Vec::new();
     for draft in &drafts.nodes {
         let Some(node) = node_of(draft, errors) else { continue };
         if !overridden(root, list_of(&node)) {
-            placed.push((node, draft.places.get("tag").map_or_else(|| draft.place("url"), Place::clone)));
+            let key = if draft.places.contains_key("tag") { "tag" } else { "url" };
+            placed.push(Placed { node, key: format!("node.{key}"), place: draft.place(key) });
         }
     }
     for (key, nodes) in [("nodes", &root.values.nodes), ("origins", &root.values.origins)] {
-        placed.extend(nodes.iter().map(|node| (node.clone(), root.place(key))));
+        let item = |node: &NodeConfig| Placed { node: node.clone(), key: key.into(), place: root.place(key) };
+        placed.extend(nodes.iter().map(item));
     }
     check_tags(&placed, errors);
     let broken = lists_broken || errors.len() > before || drafts.nodes.iter().any(|draft| draft.values.url.is_none());
     if placed.is_empty() && !broken {
-        placed.push((NodeConfig::new(NodeKind::Direct, String::new(), 0, None, None), Place::Default));
+        let node = NodeConfig::new(NodeKind::Direct, String::new(), 0, None, None);
+        placed.push(Placed { node, key: "nodes".into(), place: Place::Default });
     }
     Declared {
-        nodes: placed.into_iter().map(|(node, _)| node).collect(),
+        nodes: placed.into_iter().map(|placed| placed.node).collect(),
         origins_without_file: overridden(root, "origins"),
         broken,
     }
+}
+
+/// A node with the key that named it.
+struct Placed {
+    node: NodeConfig,
+    key: String,
+    place: Place,
 }
 
 fn list_of(node: &NodeConfig) -> &'static str {
@@ -82,25 +92,33 @@ fn node_of(draft: &Draft<NodeDraft>, errors: &mut Vec<ConfigError>) -> Option<No
     };
     if let Some(kind) = kind.filter(|kind| *kind != node.kind.as_str()) {
         let says = node.kind.as_str();
-        errors.push(draft.error("kind", format!("\"{kind}\""), format!("the URL is one of kind {says}: change one of them")));
+        errors.push(draft.error(
+            "kind",
+            format!("\"{kind}\""),
+            format!("the URL is one of kind {says}: change one of them"),
+        ));
     }
     if let Some(tag) = &draft.values.tag {
         if url.contains('#') && *tag != node.tag {
             let other = one_line(&node.tag);
-            errors.push(draft.error("tag", format!("\"{}\"", one_line(tag)), format!("the URL ends with another, #{other}")));
+            errors.push(draft.error(
+                "tag",
+                format!("\"{}\"", one_line(tag)),
+                format!("the URL ends with another, #{other}"),
+            ));
         }
         tag.clone_into(&mut node.tag);
     }
     Some(node)
 }
 
-fn check_tags(placed: &[(NodeConfig, Place)], errors: &mut Vec<ConfigError>) {
+fn check_tags(placed: &[Placed], errors: &mut Vec<ConfigError>) {
     let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
-    for (node, place) in placed {
+    for Placed { node, key, place } in placed {
         if let Some(other) = first.get(node.tag.as_str()) {
             errors.push(ConfigError {
                 source: place.clone(),
-                key: if matches!(place, Place::File { .. }) { "node.tag".into() } else { list_of(node).into() },
+                key: key.clone(),
                 found: format!("the tag \"{}\" again", one_line(&node.tag)),
                 allowed: format!("each node has its own tag, and this one is at {other}; add a tag, in a URL #name"),
             });
