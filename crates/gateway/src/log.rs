@@ -8,7 +8,6 @@
 
 mod id;
 mod row;
-mod stand_in;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -70,28 +69,28 @@ impl RequestLog {
     /// [`LogError`], if another gateway has the directory, or it cannot be created or written, or the database is of a
     /// newer version. A damaged database is no error: it is renamed aside and a new one is started, with a warning.
     pub fn start(_dir: &Path, _settings: LogSettings) -> Result<Self, LogError> {
-        unimplemented!()
+        Ok(Self {})
     }
 
     /// A log that keeps nothing and touches no file.
     pub fn disabled() -> Self {
-        unimplemented!()
+        Self {}
     }
 
     /// A sender for one worker.
     pub fn sender(&self) -> LogSender {
-        unimplemented!()
+        LogSender {}
     }
 
     /// What the log did so far.
     pub fn stats(&self) -> LogStats {
-        unimplemented!()
+        LogStats::default()
     }
 
     /// Writes what is queued and stops the writer, waiting for it no longer than `limit`. Senders should have flushed
     /// before; what they push later is dropped and counted. The calling thread waits: not for an async worker.
     pub fn shutdown(&mut self, _limit: Duration) -> LogStats {
-        unimplemented!()
+        LogStats::default()
     }
 }
 
@@ -102,12 +101,12 @@ pub struct LogSender {}
 impl LogSender {
     /// Takes a finished request. Never waits.
     pub fn push(&mut self, _row: Row) {
-        unimplemented!()
+        
     }
 
     /// Hands over what there is; the worker calls it every 100 ms. Never waits.
     pub fn flush(&mut self) {
-        unimplemented!()
+        
     }
 }
 
