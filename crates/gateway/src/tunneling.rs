@@ -28,7 +28,7 @@ pub(crate) struct Takeover {
     pub(crate) stream: Stream,
     pub(crate) early: Bytes,
     pub(crate) in_flight: InFlight,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Box<Ledger>,
 }
 
 impl Takeover {
@@ -78,7 +78,7 @@ async fn run(
     early_client: Bytes,
     early_target: Bytes,
     idle: Duration,
-    mut ledger: Ledger,
+    mut ledger: Box<Ledger>,
 ) {
     let Carried { egress, ingress, error } = tunnel::carry(client, target, early_client, early_target, idle).await;
     (ledger.egress, ledger.ingress) = (egress, ingress);
