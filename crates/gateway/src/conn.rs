@@ -207,13 +207,7 @@ impl NodeConn {
     }
 
     /// Gives the request up and says what is proven of it.
-    fn failed(
-        self,
-        given_back: bool,
-        error: Option<&hyper::Error>,
-        fault: Fault,
-        body: &RequestBody,
-    ) -> ExchangeError {
+    fn failed(self, given_back: bool, error: Option<&hyper::Error>, fault: Fault, body: &RequestBody) -> ExchangeError {
         let NodeConn { http, sender, gate, raw, raw_before, .. } = self;
         let unwritten = gate.revoke();
         // From here on nothing can be written: what the counter says is final.

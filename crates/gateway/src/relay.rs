@@ -35,7 +35,13 @@ pub(crate) struct Home {
 }
 
 impl Relay {
-    pub(crate) fn new(incoming: Incoming, conn: NodeConn, home: Home, request_body: RequestBody, ledger: Ledger) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        conn: NodeConn,
+        home: Home,
+        request_body: RequestBody,
+        ledger: Ledger,
+    ) -> Self {
         Relay { incoming, conn: Some(conn), home, request_body, ledger: Some(ledger) }
     }
 
