@@ -21,11 +21,9 @@ pub(crate) struct Cli {
 
 const TOUR: &str = "\
 A first tour:
-  handover gateway                      start a gateway on 127.0.0.1:2260; it prints what to type next
-  curl -x http://127.0.0.1:2260 http://example.com/
-                                        send a request through it
-  handover log                          the requests it served
-  handover explain last                 the attempts of the newest one, and why each was made
+  handover gateway        start a gateway on 127.0.0.1:2260; it prints what to type next
+  handover log            the requests it served
+  handover explain last   the attempts of the newest one, and why each was made
 
 `handover COMMAND --help` says more about each command.";
 
@@ -45,8 +43,8 @@ Without any flag it listens on 127.0.0.1:2260, connects to targets directly, and
 
 const GATEWAY_EXAMPLES: &str = "\
 Examples:
-  A forward proxy over two proxies, the second used when the first cannot be reached:
-    handover gateway --node socks5://10.0.0.1:1080#eu-1 --node http://user:password@10.0.0.2:8080#eu-2
+  A forward proxy over two proxies; when one cannot be reached, the other one is used:
+    handover gateway --node socks5://10.0.0.1:1080#eu-1 --node http://10.0.0.2:8080#eu-2
     curl -x http://127.0.0.1:2260 http://example.com/
 
   A reverse proxy over two replicas of a server:
@@ -54,9 +52,10 @@ Examples:
     curl http://127.0.0.1:2260/
 
   From a file, first checked, then run; the signal HUP reloads it, TERM ends the gateway in order:
-    handover gateway --config handover.toml --check-config && handover gateway --config handover.toml
+    handover gateway --config handover.toml --check-config
+    handover gateway --config handover.toml
 
-  For others than this machine a token is needed (a flag can be seen by every user of the machine, a variable cannot):
+  For others than this machine a token is needed; in a variable no other user can see it:
     HANDOVER_PROXY_TOKEN=… handover gateway --listen 0.0.0.0:2260
 
 Every key of the file is also a variable HANDOVER_…: `handover gateway --list-keys` shows them all.
