@@ -112,7 +112,10 @@ fn hand_over(
     let desk = desks.iter().min_by_key(|d| d.clients.load(Ordering::Relaxed)).expect("there is at least one worker");
     let Some(permit) = present.enter(crate::node::client_ip(peer.ip()), plan, desk) else {
         complain(complained, || {
-            format!("refused a client at {}: too many connections (limits.connections_max, limits.connections_per_client_max)", peer.ip())
+            format!(
+                "refused a client at {}: too many connections (limits.connections_max, limits.connections_per_client_max)",
+                peer.ip()
+            )
         });
         return turn_away(stream, plan.tls.is_some());
     };
@@ -143,7 +146,10 @@ fn is_of_the_client(error: &io::Error) -> bool {
 fn remedy(error: &io::Error) -> String {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE) => "this process has no file descriptor left; raise its limit (ulimit -n) or lower limits.connections_max".into(),
+        Some(Errno::MFILE) => {
+            "this process has no file descriptor left; raise its limit (ulimit -n) or lower limits.connections_max"
+                .into()
+        }
         Some(Errno::NFILE) => "this machine has no file descriptor left (fs.file-max)".into(),
         _ => error.to_string(),
     }

@@ -41,7 +41,12 @@ impl RequestBody {
         if body.is_end_stream() {
             return RequestBody::None;
         }
-        RequestBody::Slot(Rc::new(Slot { body: RefCell::new(body), polled: Cell::new(false), bytes: Cell::new(0), ended: Cell::new(false) }))
+        RequestBody::Slot(Rc::new(Slot {
+            body: RefCell::new(body),
+            polled: Cell::new(false),
+            bytes: Cell::new(0),
+            ended: Cell::new(false),
+        }))
     }
 
     /// Whether a further attempt could still send all of it.

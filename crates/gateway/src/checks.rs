@@ -7,9 +7,11 @@ use crate::dial::{Host, Target};
 use crate::errors::ErrorCode;
 
 const BAD_HOST: ErrorCode = ErrorCode::BadRequest("A request needs exactly one valid Host");
-const BAD_CONNECT: ErrorCode = ErrorCode::BadRequest("CONNECT needs host:port with a port from 1 to 65535, and no body");
+const BAD_CONNECT: ErrorCode =
+    ErrorCode::BadRequest("CONNECT needs host:port with a port from 1 to 65535, and no body");
 const BAD_ENCODING: ErrorCode = ErrorCode::BadRequest("Transfer-Encoding must be chunked, once");
-const BAD_TARGET: ErrorCode = ErrorCode::BadRequest("The request target must be http or https without user information");
+const BAD_TARGET: ErrorCode =
+    ErrorCode::BadRequest("The request target must be http or https without user information");
 
 /// What a request's target is.
 #[derive(Debug, PartialEq, Eq)]

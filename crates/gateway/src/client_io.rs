@@ -104,8 +104,14 @@ impl AsyncWrite for ClientIo {
 macro_rules! on_socket {
     ($self:ident, $socket:ident => $call:expr) => {
         match $self.get_mut() {
-            ClientStream::Tcp(s) => { let $socket = Pin::new(s); $call }
-            ClientStream::Tls(s) => { let $socket = Pin::new(&mut **s); $call }
+            ClientStream::Tcp(s) => {
+                let $socket = Pin::new(s);
+                $call
+            }
+            ClientStream::Tls(s) => {
+                let $socket = Pin::new(&mut **s);
+                $call
+            }
         }
     };
 }

@@ -47,7 +47,11 @@ struct Routed {
 }
 
 /// Answers one request. Dropping it gives the request up.
-pub(crate) async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(crate) async fn handle(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let active = Active::new(&client);
     let view = worker.view();
     let form = match checks::form_of(&request) {

@@ -174,8 +174,8 @@ impl ErrorCode {
             ErrorCode::UpstreamTimeout if response_wait => "http_response_timeout",
             _ => self.proxy_status_error(last),
         };
-        let proxy_status = HeaderValue::try_from(format!("handover; error={kind}"))
-            .expect("the error types of RFC 9209 are tokens");
+        let proxy_status =
+            HeaderValue::try_from(format!("handover; error={kind}")).expect("the error types of RFC 9209 are tokens");
         let mut all = vec![
             (ERROR_HEADER, HeaderValue::from_static(self.as_str())),
             (http::HeaderName::from_static("proxy-status"), proxy_status),

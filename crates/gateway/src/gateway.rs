@@ -51,7 +51,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Bind { listen, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "cannot listen on {listen}: another program has this port; stop it or choose another with --listen")
+                write!(
+                    f,
+                    "cannot listen on {listen}: another program has this port; stop it or choose another with --listen"
+                )
             }
             StartError::Bind { listen, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 write!(f, "cannot listen on {listen}: ports below 1024 need a privilege; choose another with --listen")

@@ -237,7 +237,9 @@ mod tests {
 
     #[test]
     fn content_length_beside_transfer_encoding_is_refused_in_either_order() {
-        for (a, b) in [("Content-Length: 4", "Transfer-Encoding: chunked"), ("transfer-encoding: chunked", "CONTENT-LENGTH: 4")] {
+        for (a, b) in
+            [("Content-Length: 4", "Transfer-Encoding: chunked"), ("transfer-encoding: chunked", "CONTENT-LENGTH: 4")]
+        {
             let input = format!("POST / HTTP/1.1\r\n{a}\r\n{b}\r\n\r\n0\r\n\r\n");
             for size in 1..=input.len() {
                 assert!(passed(&input, size).ends_with("."), "{a}, in pieces of {size}");

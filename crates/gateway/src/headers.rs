@@ -148,9 +148,10 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
 
 /// Whether the request asks to switch to WebSocket, the only protocol that is switched to.
 pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get_all(header::CONNECTION).iter().any(|v| {
-        v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade")))
-    });
+    let upgrade = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|v| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade"))));
     upgrade && is_websocket(headers)
 }
 
@@ -243,7 +244,16 @@ mod tests {
 
     #[test]
     fn fields_that_carry_framing_routing_or_identity_cannot_be_nominated_away() {
-        for bad in ["host", "Content-Length", "authorization", "Cookie", "X-Forwarded-Proto", "via", "x-handover-account", "a b"] {
+        for bad in [
+            "host",
+            "Content-Length",
+            "authorization",
+            "Cookie",
+            "X-Forwarded-Proto",
+            "via",
+            "x-handover-account",
+            "a b",
+        ] {
             let mut m = map(&[("connection", bad)]);
             assert!(strip_hop_by_hop(&mut m).is_err(), "{bad}");
         }

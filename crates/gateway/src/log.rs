@@ -6,15 +6,37 @@
 //! interval and the worker's tick, and an error of the disk costs the rows of that transaction, which are counted too.
 //! [`LogReader`] reads while the gateway runs, and after it died.
 
+mod batch;
+mod decode;
+mod encode;
+mod errno;
 mod id;
+mod json;
+mod reader;
+mod retention;
 mod row;
+mod schema;
+mod sender;
+mod store;
+mod time;
+mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
+use store::Store;
+use writer::{Message, Shared, Writer};
+
+pub use decode::{AttemptEntry, CandidateEntry, PickEntry, SpentEntry, Unreadable};
 pub use id::{IdSource, IdText, InvalidId, RequestId};
+pub use reader::{Entry, Filter, Follow, LogReader, Page, ReadError};
 pub use row::{AttemptDetail, Attempts, Door, MESSAGE_BYTES_MAX, Row};
+pub use sender::LogSender;
+pub use time::{parse_rfc3339, rfc3339};
 
 /// The limits of the log.
 #[derive(Clone, Debug)]
@@ -58,9 +80,23 @@ pub struct LogStats {
     pub last_error: Option<String>,
 }
 
-/// The running log: its writer thread and its lock on the data directory. Dropping it is [`RequestLog::shutdown`].
+/// How long dropping a [`RequestLog`] waits for its writer: a full queue takes a tenth of a second, a slow disk longer.
+const DROP_LIMIT: Duration = Duration::from_secs(5);
+
+/// The running log: its writer thread and its lock on the data directory. Dropping it shuts it down.
 #[derive(Debug)]
-pub struct RequestLog {}
+pub struct RequestLog {
+    running: Option<Running>,
+    shared: Arc<Shared>,
+    queue_rows_max: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    queue: mpsc::Sender<Message>,
+    /// Disconnected when the writer has ended and the data directory is free.
+    ended: mpsc::Receiver<()>,
+}
 
 impl RequestLog {
     /// Opens the log in `dir`, which is created if missing, and starts the writer thread.
@@ -68,45 +104,67 @@ impl RequestLog {
     /// # Errors
     /// [`LogError`], if another gateway has the directory, or it cannot be created or written, or the database is of a
     /// newer version. A damaged database is no error: it is renamed aside and a new one is started, with a warning.
-    pub fn start(_dir: &Path, _settings: LogSettings) -> Result<Self, LogError> {
-        Ok(Self {})
+    pub fn start(dir: &Path, settings: LogSettings) -> Result<Self, LogError> {
+        let store = Store::open(dir)?;
+        let shared = Arc::new(Shared::default());
+        let queue_rows_max = settings.queue_rows_max;
+        let (queue, receiver) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let writer = Writer { queue: receiver, store, shared: Arc::clone(&shared), settings };
+        let thread = thread::Builder::new().name("request-log".to_owned()).spawn(move || {
+            writer.run();
+            drop::<mpsc::Sender<()>>(end);
+        });
+        thread.map_err(|source| LogError::Io { path: dir.to_owned(), source })?;
+        Ok(Self { running: Some(Running { queue, ended }), shared, queue_rows_max })
     }
 
     /// A log that keeps nothing and touches no file.
     pub fn disabled() -> Self {
-        Self {}
+        Self { running: None, shared: Arc::default(), queue_rows_max: 0 }
     }
 
     /// A sender for one worker.
     pub fn sender(&self) -> LogSender {
-        LogSender {}
+        match &self.running {
+            Some(running) => LogSender::new(running.queue.clone(), Arc::clone(&self.shared), self.queue_rows_max),
+            None => LogSender::disabled(),
+        }
     }
 
     /// What the log did so far.
     pub fn stats(&self) -> LogStats {
-        LogStats::default()
+        self.shared.stats()
     }
 
-    /// Writes what is queued and stops the writer, waiting for it no longer than `limit`. Senders should have flushed
-    /// before; what they push later is dropped and counted. The calling thread waits: not for an async worker.
-    pub fn shutdown(&mut self, _limit: Duration) -> LogStats {
-        LogStats::default()
+    /// Waits until all that was handed over before is in the database, or counted as lost, no longer than `limit`.
+    /// Returns whether it is. The calling thread waits: not for an async worker.
+    pub fn settle(&self, limit: Duration) -> bool {
+        let Some(running) = &self.running else { return true };
+        let (barrier, passed) = mpsc::sync_channel(1);
+        running.queue.send(Message::Barrier(barrier)).is_ok() && passed.recv_timeout(limit).is_ok()
+    }
+
+    /// Writes what is queued and stops the writer, waiting for it no longer than `limit`; what it has not written then
+    /// is `queue_rows` of the result. Senders should have flushed before; what they push later is dropped and counted
+    /// with the full queue. The calling thread waits: not for an async worker.
+    pub fn shutdown(&mut self, limit: Duration) -> LogStats {
+        if let Some(running) = self.running.take() {
+            let told = running.queue.send(Message::Stop).is_ok();
+            let ended = running.ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected);
+            if told && ended {
+                // Handed over while the writer was stopping.
+                let late = self.shared.queue_rows.swap(0, Relaxed);
+                self.shared.dropped_queue_full.fetch_add(late as u64, Relaxed);
+            }
+        }
+        self.stats()
     }
 }
 
-/// One worker's end of the log. Rows still in its batch are handed over when it is dropped.
-#[derive(Debug)]
-pub struct LogSender {}
-
-impl LogSender {
-    /// Takes a finished request. Never waits.
-    pub fn push(&mut self, _row: Row) {
-        
-    }
-
-    /// Hands over what there is; the worker calls it every 100 ms. Never waits.
-    pub fn flush(&mut self) {
-        
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        self.shutdown(DROP_LIMIT);
     }
 }
 

@@ -162,12 +162,7 @@ fn fresh(node: &Arc<NodeConfig>) -> Rc<NodeState> {
         user: user.as_str().into(),
         password: password.as_str().into(),
     });
-    let dial = DialNode {
-        tag: node.tag.as_str().into(),
-        kind,
-        host: Host::parse(&node.host),
-        port: node.port,
-        credentials,
-    };
+    let dial =
+        DialNode { tag: node.tag.as_str().into(), kind, host: Host::parse(&node.host), port: node.port, credentials };
     Rc::new(NodeState::new(&node.tag, &node.hash, dial))
 }

@@ -36,7 +36,13 @@ pub(crate) struct Home {
 }
 
 impl Relay {
-    pub(crate) fn new(incoming: Incoming, conn: Box<NodeConn>, home: Home, request_body: RequestBody, ledger: Box<Ledger>) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        conn: Box<NodeConn>,
+        home: Home,
+        request_body: RequestBody,
+        ledger: Box<Ledger>,
+    ) -> Self {
         Relay { incoming, conn: Some(conn), home, request_body, ledger: Some(ledger) }
     }
 

@@ -99,7 +99,11 @@ mod tests {
         match parse(&path.parse().unwrap(), token.as_ref()) {
             Ok(r) => format!(
                 "{}|{} {} {} {}",
-                r.identity.platform, r.identity.account, if r.target.tls { "tls" } else { "plain" }, r.authority, r.path
+                r.identity.platform,
+                r.identity.account,
+                if r.target.tls { "tls" } else { "plain" },
+                r.authority,
+                r.path
             ),
             Err(code) => code.as_str().to_owned(),
         }

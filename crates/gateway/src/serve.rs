@@ -168,7 +168,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     if worker.is_draining() {
         client.drain();
     }
-    if http1 { serve_http1(&worker, &client, io).await } else { serve_http2(&worker, &client, io).await }
+    if http1 {
+        serve_http1(&worker, &client, io).await
+    } else {
+        serve_http2(&worker, &client, io).await
+    }
     worker.leave(number);
     drop(permit);
 }

@@ -181,7 +181,8 @@ impl<'p> Trip<'p> {
         let mut dials = Dials::default();
         loop {
             match self.poll() {
-                Action::Try { endpoint, attempt, connect_by, .. } | Action::Dial { endpoint, attempt, connect_by, .. } => {
+                Action::Try { endpoint, attempt, connect_by, .. }
+                | Action::Dial { endpoint, attempt, connect_by, .. } => {
                     if let Some(ready) = self.begin(endpoint, attempt, connect_by, &mut dials) {
                         return Some(self.won(ready, dials));
                     }

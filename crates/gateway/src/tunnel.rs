@@ -139,7 +139,11 @@ enum State {
     /// Bytes that came before the tunnel opened.
     Early(Bytes),
     /// Copying through a buffer, allocated only once there is something to read.
-    Copy { buffer: Box<[u8]>, start: usize, end: usize },
+    Copy {
+        buffer: Box<[u8]>,
+        start: usize,
+        end: usize,
+    },
     /// Moving through a pipe in the kernel.
     Splice(splice::Pipe),
     /// Everything was read and written; the other side is being told.
@@ -152,12 +156,7 @@ impl Direction {
         Direction { state: State::Early(early), moved: 0, may_splice: true }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl End,
-        to: &mut impl End,
-    ) -> Poll<Result<(), SideError>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut impl End, to: &mut impl End) -> Poll<Result<(), SideError>> {
         loop {
             match &mut self.state {
                 State::Early(bytes) => {
@@ -224,11 +223,7 @@ fn copying() -> State {
     State::Copy { buffer: vec![0; COPY_BYTES].into_boxed_slice(), start: 0, end: 0 }
 }
 
-fn write_some(
-    to: Pin<&mut impl AsyncWrite>,
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<Result<usize, SideError>> {
+fn write_some(to: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, SideError>> {
     match ready!(to.poll_write(cx, bytes)) {
         Ok(0) => Poll::Ready(Err(SideError::Write(io::ErrorKind::WriteZero.into()))),
         Ok(n) => Poll::Ready(Ok(n)),

@@ -232,7 +232,7 @@ pub(super) fn bytes_shown(value: u64) -> String {
 }
 
 fn quotient(value: u64, units: &[(&str, u64)]) -> Option<String> {
-    let (name, factor) = units.iter().rev().find(|(_, factor)| value != 0 && value % factor == 0)?;
+    let (name, factor) = units.iter().rev().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))?;
     Some(format!("{}{name}", value / factor))
 }
 

@@ -113,4 +113,3 @@ pub(super) fn control_plane(request: &Request<Incoming>) -> Response<ResponseBod
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
-

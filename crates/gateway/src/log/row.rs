@@ -7,10 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::{Fault, Stage};
+use handover_core::{Fault, Policy, Record, Stage};
 
 use super::RequestId;
-use handover_core::{Policy, Record};
 
 /// The longest message kept of an attempt, in bytes: the length Resin keeps, enough for a nested error of a TLS library.
 pub const MESSAGE_BYTES_MAX: usize = 512;

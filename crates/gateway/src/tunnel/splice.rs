@@ -69,7 +69,8 @@ impl Pipe {
         loop {
             ready!(from.poll_read_ready(cx))?;
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            let moved = from.try_io(Interest::READABLE, || Ok(splice(from, None, &self.write, None, self.size, flags)?));
+            let moved =
+                from.try_io(Interest::READABLE, || Ok(splice(from, None, &self.write, None, self.size, flags)?));
             match moved {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 other => return Poll::Ready(other),

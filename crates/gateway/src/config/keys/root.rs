@@ -137,7 +137,7 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
     Key {
         name: "drain_timeout",
         form: Form::Time {
-            least: Duration::ZERO,
+            least: milliseconds(1),
             most: hours(1),
             zero: Zero::Off,
             set: |root, value| root.drain_timeout = value,
@@ -153,7 +153,7 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
             set: |root, index| root.forwarded = [Forwarded::Strip, Forwarded::Append][index],
         },
         fallback: Value("strip"),
-        doc: "strip: targets learn nothing of the client; append: its address is added to X-Forwarded-For",
+        doc: "what targets are told of the client; strip: nothing; append: its address, in X-Forwarded-For",
         why: "a forward proxy must not tell strangers who uses it unless it is told to",
     },
     Key {
