@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use base64::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -171,6 +172,18 @@ impl Client {
         let mut all = self.wire.take_buffered().to_vec();
         self.wire.io.read_to_end(&mut all).await?;
         Ok(all)
+    }
+
+    /// Watches for `period` that nothing comes and the connection stays open: for what must not happen before its cause.
+    /// Cancel safe: what comes stays to be read.
+    ///
+    /// # Panics
+    /// When something comes.
+    pub async fn stays_silent(&mut self, period: Duration) {
+        if let Ok(read) = tokio::time::timeout(period, self.wire.fill()).await {
+            let came = self.wire.take_buffered();
+            panic!("not silent: {read:?}, {:?}", String::from_utf8_lossy(&came));
+        }
     }
 
     /// Sends FIN; reading goes on. Not cancel safe.

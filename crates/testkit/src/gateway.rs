@@ -47,6 +47,18 @@ pub struct Exit {
 }
 
 impl GatewayBuilder {
+    /// The nodes in the order given, one after the other: what most tests need to say which node sees what.
+    #[must_use]
+    pub fn ordered(self) -> Self {
+        self.platform("ORDER", "priority").platform("DIAL_STAGGER", "0")
+    }
+
+    /// A setting of the platform `Default` (and of the one that `--origin` makes), by its variable's last part.
+    #[must_use]
+    pub fn platform(self, key: &str, value: &str) -> Self {
+        self.env(&format!("HANDOVER_DEFAULT_PLATFORM_{key}"), value)
+    }
+
     /// One more argument of `handover gateway`.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
@@ -85,7 +97,7 @@ impl GatewayBuilder {
         self
     }
 
-    /// A variable of the environment. Those of the test's own that begin with `HANDOVER_` are not passed on.
+    /// A variable of the environment, replacing the one set before. Those of the test's own that begin with `HANDOVER_` are not passed on.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -254,6 +266,16 @@ impl GatewayProcess {
         let printed = self.run(&["log", "--json", "--limit", "100000"]).await;
         let lines = printed.stdout.lines();
         lines.map(|line| Row { json: serde_json::from_str(line).expect("one JSON object a line") }).collect()
+    }
+
+    /// Waits for the row of the only request there was. Cancel safe.
+    ///
+    /// # Panics
+    /// After 30 s, or when there are more rows.
+    pub async fn only_row(&self) -> Row {
+        let mut rows = self.rows(|rows| !rows.is_empty()).await;
+        assert_eq!(rows.len(), 1, "one request, one row: {rows:#?}");
+        rows.remove(0)
     }
 
     /// Waits for the row of the request that `is_it` knows. Cancel safe.

@@ -6,6 +6,7 @@
 //! sleeping. The servers are written on bare sockets on purpose: an HTTP library would tidy away what has to be seen.
 
 mod client;
+mod door;
 mod gate;
 mod gateway;
 mod ledger;
@@ -23,7 +24,9 @@ mod upload;
 mod websocket;
 mod wire;
 
+pub use bytes::Bytes;
 pub use client::{Client, Response, basic};
+pub use door::{DOORS, Door};
 pub use gate::Gate;
 pub use gateway::{Exit, GatewayBuilder, GatewayProcess};
 pub use ledger::{ConnectionSeen, Ledger, RequestSeen};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::gate::Gate;
 use crate::ledger::{Ledger, RequestSeen};
@@ -74,10 +75,19 @@ impl HttpProxyNode {
         script: impl Fn(usize, &Head) -> NodeAct + Send + Sync + 'static,
         directory: Directory,
     ) -> Self {
+        Self::run(Box::new(script), directory, None).await
+    }
+
+    /// One that does `act` with every connection, behind TLS. Cancel safe.
+    pub async fn start_tls(act: NodeAct, directory: Directory, acceptor: TlsAcceptor) -> Self {
+        Self::run(Box::new(move |_, _| act.clone()), directory, Some(acceptor)).await
+    }
+
+    async fn run(script: Box<Script>, directory: Directory, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port is free");
         let addr = listener.local_addr().expect("the listener is bound");
         let ledger = Ledger::default();
-        let shared = Arc::new(Shared { script: Box::new(script), directory, ledger: ledger.clone() });
+        let shared = Arc::new(Shared { script, directory, ledger: ledger.clone(), tls });
         Self { addr, ledger, task: tokio::spawn(accept(listener, shared)).abort_handle() }
     }
 
@@ -122,6 +132,7 @@ struct Shared {
     script: Box<Script>,
     directory: Directory,
     ledger: Ledger,
+    tls: Option<TlsAcceptor>,
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -147,7 +158,10 @@ async fn serve(tcp: TcpStream, number: usize, shared: &Shared) -> io::Result<()>
     if let NodeAct::EndUnread(how) = (shared.script)(number, &Head::default()) {
         return crate::origin::end(Socket::Plain(tcp), how).await;
     }
-    let mut wire = Wire::new(tcp);
+    let mut wire = Wire::new(match &shared.tls {
+        Some(acceptor) => Socket::Tls(Box::new(acceptor.accept(tcp).await?.into())),
+        None => Socket::Plain(tcp),
+    });
     let Some(head) = wire.read_head().await? else { return Ok(()) };
     let act = (shared.script)(number, &head);
     let target = head.target().to_owned();
@@ -174,7 +188,7 @@ async fn serve(tcp: TcpStream, number: usize, shared: &Shared) -> io::Result<()>
 }
 
 /// Waits for the gate and gives what came before it opened.
-async fn hold(wire: &mut Wire<TcpStream>, gate: &Gate) -> io::Result<Bytes> {
+async fn hold(wire: &mut Wire<Socket>, gate: &Gate) -> io::Result<Bytes> {
     loop {
         tokio::select! {
             () = gate.wait() => return Ok(wire.take_buffered()),
@@ -183,35 +197,35 @@ async fn hold(wire: &mut Wire<TcpStream>, gate: &Gate) -> io::Result<Bytes> {
     }
 }
 
-async fn relay_after(mut wire: Wire<TcpStream>, head: &[u8], target: &str, shared: &Shared) -> io::Result<()> {
+async fn relay_after(mut wire: Wire<Socket>, head: &[u8], target: &str, shared: &Shared) -> io::Result<()> {
     let Some(addr) = shared.directory.resolve(target) else { return refuse(wire.io, 502).await };
     let Ok(upstream) = TcpStream::connect(addr).await else { return refuse(wire.io, 502).await };
     wire.io.write_all(head).await?;
-    let (tcp, early) = wire.into_parts();
-    relay(tcp, upstream, &early).await
+    let (socket, early) = wire.into_parts();
+    relay(socket, upstream, &early).await
 }
 
 /// Relays both ways, each half closed on its own; a reset on one side resets the other.
-pub(crate) async fn relay(mut client: TcpStream, mut upstream: TcpStream, early: &[u8]) -> io::Result<()> {
+pub(crate) async fn relay(mut client: Socket, mut upstream: TcpStream, early: &[u8]) -> io::Result<()> {
     upstream.set_nodelay(true)?;
     upstream.write_all(early).await?;
     let result = copy_bidirectional_with_sizes(&mut client, &mut upstream, RELAY_BYTES, RELAY_BYTES).await;
     if result.is_err() {
-        reset(&client);
+        reset(client.tcp());
         reset(&upstream);
     }
     result.map(drop)
 }
 
-async fn refuse(io: TcpStream, status: u16) -> io::Result<()> {
+async fn refuse(io: Socket, status: u16) -> io::Result<()> {
     let extra = if status == 407 { "Proxy-Authenticate: Basic realm=\"node\"\r\n" } else { "" };
     let head = format!("HTTP/1.1 {status} Scripted\r\n{extra}Content-Length: 0\r\nConnection: close\r\n\r\n");
     say(io, head.as_bytes(), End::Fin).await
 }
 
-async fn say(mut io: TcpStream, bytes: &[u8], how: End) -> io::Result<()> {
+async fn say(mut io: Socket, bytes: &[u8], how: End) -> io::Result<()> {
     io.write_all(bytes).await?;
-    crate::origin::end(Socket::Plain(io), how).await
+    crate::origin::end(io, how).await
 }
 
 /// The `Basic` credentials a script asks for, encoded; empty when it asks for none.

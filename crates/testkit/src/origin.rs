@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -14,7 +15,6 @@ pub(crate) use serve::end;
 
 pub use answer::{Act, After, Answer, Body, BodyWriter, Continue, End, Greeting};
 
-use crate::gate::Gate;
 use crate::ledger::{ConnectionSeen, Ledger, RequestSeen};
 use crate::wire::Head;
 
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     continues: Continue,
     tls: Option<TlsAcceptor>,
     ledger: Ledger,
-    hang_up: Gate,
+    hang_up: Arc<watch::Sender<()>>,
 }
 
 /// Builds an [`Origin`].
@@ -92,7 +92,7 @@ impl OriginBuilder {
     pub fn start_on(self, listener: TcpListener) -> Origin {
         let addr = listener.local_addr().expect("the listener is bound");
         let ledger = self.shared.ledger.clone();
-        let hang_up = self.shared.hang_up.clone();
+        let hang_up = Arc::clone(&self.shared.hang_up);
         let task = tokio::spawn(accept(listener, Arc::new(self.shared))).abort_handle();
         Origin { addr, ledger, hang_up, task }
     }
@@ -103,7 +103,7 @@ impl OriginBuilder {
 pub struct Origin {
     addr: SocketAddr,
     ledger: Ledger,
-    hang_up: Gate,
+    hang_up: Arc<watch::Sender<()>>,
     task: AbortHandle,
 }
 
@@ -118,7 +118,7 @@ impl Origin {
                 continues: Continue::AtOnce,
                 tls: None,
                 ledger: Ledger::default(),
-                hang_up: Gate::new(),
+                hang_up: Arc::new(watch::Sender::new(())),
             },
         }
     }
@@ -186,9 +186,9 @@ impl Origin {
         self.ledger.request_count()
     }
 
-    /// Closes (FIN) every connection that waits for its next request, now and from now on.
-    pub fn hang_up_idle(&self) {
-        self.hang_up.open();
+    /// Closes (FIN) every connection there is, each as soon as it waits for its next request. Later ones are served.
+    pub fn hang_up(&self) {
+        self.hang_up.send_replace(());
     }
 }
 

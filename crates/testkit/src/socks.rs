@@ -153,7 +153,7 @@ async fn carry(mut wire: Wire<TcpStream>, addr: Option<SocketAddr>) -> io::Resul
     let Ok(upstream) = TcpStream::connect(addr).await else { return reply(&mut wire.io, 5).await };
     reply(&mut wire.io, 0).await?;
     let (tcp, early) = wire.into_parts();
-    relay(tcp, upstream, &early).await
+    relay(Socket::Plain(tcp), upstream, &early).await
 }
 
 /// The method negotiation; false when the client is not let in.

@@ -85,7 +85,7 @@ async fn chunked_answers_carry_trailers_and_kept_connections_end_when_told() {
             let answer = client.request(GET).await.expect("an answer");
             assert_eq!((answer.text(), answer.trailers), ("abc".to_owned(), vec![("X-Sum".into(), "3".into())]));
         }
-        origin.hang_up_idle();
+        origin.hang_up();
         assert!(client.read_to_end().await.expect("a FIN").is_empty());
         assert_eq!((origin.accepted(), origin.request_count()), (1, 2));
     })

@@ -57,11 +57,12 @@ impl Connection {
     }
 
     async fn serve(mut self) -> io::Result<()> {
+        let mut hang_up = self.shared.hang_up.subscribe();
         loop {
             let head = tokio::select! {
                 biased;
-                head = self.wire.read_head() => head?,
-                () = self.shared.hang_up.wait() => return end(self.wire.io, End::Fin).await,
+                head = self.wire.read_head() => self.kept(head)?,
+                _ = hang_up.changed() => return end(self.wire.io, End::Fin).await,
             };
             let Some(head) = head else { return Ok(()) };
             let request = self.shared.ledger.request(self.number, head.clone());
@@ -71,6 +72,15 @@ impl Connection {
                 After::End(how) => return end(self.wire.io, how).await,
             }
         }
+    }
+
+    /// Records the bytes that are no request when the connection ended inside them.
+    fn kept<T>(&mut self, read: io::Result<T>) -> io::Result<T> {
+        if read.is_err() {
+            let bytes = self.wire.take_buffered();
+            self.shared.ledger.raw(self.number, &bytes);
+        }
+        read
     }
 
     async fn perform(&mut self, act: Act, request: usize, head: &Head) -> io::Result<After> {
