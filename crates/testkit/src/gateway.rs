@@ -33,6 +33,7 @@ pub struct GatewayBuilder {
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     config: Option<String>,
+    data_dir: Option<PathBuf>,
 }
 
 /// How a gateway that did not stay up ended.
@@ -111,6 +112,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Another data directory than one of its own.
+    #[must_use]
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.to_owned());
+        self
+    }
+
     /// Starts it and waits until it listens.
     ///
     /// # Panics
@@ -127,7 +135,8 @@ impl GatewayBuilder {
         if addr.ip().is_unspecified() {
             addr.set_ip(Ipv4Addr::LOCALHOST.into());
         }
-        GatewayProcess { addr, child, stdout, stderr, binary: self.binary, directory }
+        let data_dir = self.data_dir_in(directory.path());
+        GatewayProcess { addr, child, stdout, stderr, binary: self.binary, directory, data_dir }
     }
 
     /// Starts it and waits until it ends by itself, as with a bad configuration. Cancel safe: the child is killed.
@@ -142,10 +151,14 @@ impl GatewayBuilder {
         Exit { code: output.status.code(), stdout: lossy(&output.stdout), stderr: lossy(&output.stderr) }
     }
 
+    fn data_dir_in(&self, directory: &Path) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| directory.join("data"))
+    }
+
     fn spawn(&self, directory: &Path) -> Child {
         let mut command = Command::new(&self.binary);
         command.current_dir(directory).arg("gateway").args(["--listen", &self.listen]);
-        command.arg("--data-dir").arg(directory.join("data"));
+        command.arg("--data-dir").arg(self.data_dir_in(directory));
         if let Some(config) = &self.config {
             let path = directory.join("handover.toml");
             std::fs::write(&path, config).expect("the temporary directory is writable");
@@ -167,6 +180,7 @@ pub struct GatewayProcess {
     stderr: Captured,
     binary: PathBuf,
     directory: tempfile::TempDir,
+    data_dir: PathBuf,
 }
 
 impl GatewayProcess {
@@ -174,7 +188,14 @@ impl GatewayProcess {
     #[must_use]
     pub fn of(binary: &str) -> GatewayBuilder {
         let listen = "127.0.0.1:0".to_owned();
-        GatewayBuilder { binary: binary.into(), listen, args: Vec::new(), env: Vec::new(), config: None }
+        GatewayBuilder {
+            binary: binary.into(),
+            listen,
+            args: Vec::new(),
+            env: Vec::new(),
+            config: None,
+            data_dir: None,
+        }
     }
 
     /// Where it listens.
@@ -192,7 +213,13 @@ impl GatewayProcess {
         self.child.id().expect("the gateway runs")
     }
 
-    /// The directory it runs in, with `handover.toml` and `data`.
+    /// Where its request log is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The directory it runs in, with `handover.toml` and, unless it was told otherwise, `data`.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -251,7 +278,7 @@ impl GatewayProcess {
     /// When it does not end within 30 s.
     pub async fn run(&self, command: &[&str]) -> Exit {
         let mut child = Command::new(&self.binary);
-        child.args(command).arg("--data-dir").arg(self.directory().join("data"));
+        child.args(command).arg("--data-dir").arg(&self.data_dir);
         child.current_dir(self.directory()).kill_on_drop(true).stdin(Stdio::null());
         clear_own_variables(&mut child);
         let output = within(PROCESS_DEADLINE, "a command's end", child.output()).await.expect("the binary exists");
