@@ -16,8 +16,7 @@ pub struct Record {
     pub seed: u64,
     /// What was known of the request.
     pub facts: Facts,
-    /// The attempts, in the order in which they began. While the session runs, those still under way are among them;
-    /// they read as dials that have lost their race so far.
+    /// The attempts, in the order in which they began, those under way included.
     pub attempts: Attempts,
     /// The search for more endpoints, if there was one.
     pub discovery: Option<Discovery>,
@@ -39,7 +38,8 @@ impl Record {
     /// The attempt whose outcome the caller gets: the last one to end that did not merely lose a race.
     #[must_use]
     pub fn decisive(&self) -> Option<&AttemptRecord> {
-        let real = self.attempts.iter().filter(|attempt| !attempt.outcome.is_lost_race());
+        let is_real = |attempt: &&AttemptRecord| !attempt.is_under_way() && !attempt.outcome.is_lost_race();
+        let real = self.attempts.iter().filter(is_real);
         real.max_by_key(|attempt| (attempt.ended, attempt.attempt))
     }
 }
@@ -71,6 +71,15 @@ pub struct AttemptRecord {
     pub budget: Option<bool>,
     /// What was said of it.
     pub verdict: Verdict,
+}
+
+impl AttemptRecord {
+    /// Whether it has not ended yet, so that its end, outcome and verdict say nothing.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        // The verdict on an attempt sees at least that attempt.
+        self.spent.attempts == 0
+    }
 }
 
 /// The search for more endpoints.

@@ -65,6 +65,11 @@ impl Budget for Recorded {
     }
 }
 
+/// When an attempt ended: later than all else, if it has not.
+const fn end(attempt: &AttemptRecord) -> Duration {
+    if attempt.is_under_way() { Duration::MAX } else { attempt.ended }
+}
+
 /// Says that a decision differs unless `same`.
 fn compare(
     same: bool,
@@ -91,7 +96,7 @@ fn begin_again(before: &Ledger<'_>, attempt: &AttemptRecord) -> Result<(), Diffe
 
     let pick = &attempt.pick;
     let mut others = record.attempts.iter().take(begun);
-    let is_begun_beside = others.any(|other| other.ended >= attempt.started);
+    let is_begun_beside = others.any(|other| end(other) >= attempt.started);
     let pauses = before.pauses(before.since(), pick.pool == Pool::Again, pick.endpoints);
     if attempt.hedged {
         compare(is_begun_beside, at, "due", "beside another attempt", "after all others had ended")?;
@@ -115,8 +120,7 @@ fn begin_again(before: &Ledger<'_>, attempt: &AttemptRecord) -> Result<(), Diffe
 /// Checks what was said of an attempt.
 fn decide_again(policy: &Policy, record: &Record, attempt: &AttemptRecord) -> Result<(), Difference> {
     let at = Some(attempt);
-    // The record of a session that still runs: nothing was said of this attempt yet.
-    if attempt.spent.attempts == 0 && record.verdict.is_none() {
+    if attempt.is_under_way() && record.verdict.is_none() {
         return Ok(());
     }
     let begun = attempt.spent.attempts as usize;
@@ -126,15 +130,16 @@ fn decide_again(policy: &Policy, record: &Record, attempt: &AttemptRecord) -> Re
     compare(attempt.spent == spent, at, "spent", attempt.spent, spent)?;
     let others = || record.attempts.iter().take(begun).filter(|other| other.attempt != attempt.attempt);
     // Where two ended at the same time, the record alone knows which was first.
-    let is_certain = others().any(|other| other.ended > attempt.ended);
-    let is_possible = others().any(|other| other.ended >= attempt.ended);
+    let is_certain = others().any(|other| end(other) > attempt.ended);
+    let is_possible = others().any(|other| end(other) >= attempt.ended);
     let fits = if spent.in_flight { is_possible } else { !is_certain };
     compare(fits, at, "spent", spent.in_flight, !spent.in_flight)?;
 
     let mut budget = Recorded { answer: attempt.budget, is_asked: false };
     let verdict = decide(policy, &record.facts, &attempt.outcome, &spent, &mut budget);
-    compare(budget.is_asked == attempt.budget.is_some(), at, "budget", attempt.budget, budget.is_asked)?;
-    compare(attempt.verdict == verdict, at, "verdict", attempt.verdict, verdict)
+    compare(!budget.is_asked || attempt.budget.is_some(), at, "budget", "not asked", "asked")?;
+    compare(attempt.verdict == verdict, at, "verdict", attempt.verdict, verdict)?;
+    compare(budget.is_asked || attempt.budget.is_none(), at, "budget", "asked", "not asked")
 }
 
 /// Checks how the session ended: as its decisive attempt did, or between attempts, for a reason that held there.

@@ -78,7 +78,8 @@ impl Session<'_> {
                 // Nobody said how far the writing had come, so nothing is proven.
                 (true, true) => Failure { sent: Sent::Maybe, ..Failure::before_send(Stage::Send, Fault::Cancelled) },
             };
-            self.close(now, attempt, Outcome::Failed(failure), true, &mut Unlimited);
+            // A race is lost to the attempt that just ended; the caller's leaving needs no other attempt.
+            self.close(now, attempt, Outcome::Failed(failure), !is_cancelled, &mut Unlimited);
         }
         self.record.ended = Some(now);
         self.record.verdict = Some(verdict);
