@@ -7,11 +7,12 @@ mod rows;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::{Facts, Record, Session, Unlimited};
+use handover_core::{Action, Facts, Failure, Fault, Outcome, Policy, Record, Session, Stage, Unlimited};
 use handover_gateway::log::{Door, LogSettings, RequestId, RequestLog, Row};
-use rows::{NEW_YEAR, broke, failed_over, ok, policy, record, refused, row};
+use rows::{NEW_YEAR, answered, broke, failed_over, ok, policy, record, refused, row};
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine.
@@ -189,6 +190,33 @@ fn explain_last_is_the_newest_and_shows_nothing_that_a_terminal_would_obey() {
     let mut plain = handover(dir.path(), &["explain", "last"]);
     let plain = plain.env("LC_ALL", "C").output().expect("the program can be started");
     assert!(plain.status.success() && plain.stdout.is_ascii());
+}
+
+#[test]
+fn a_hedged_dial_is_told_as_a_race_and_not_as_a_failure() {
+    let policy = Arc::new(Policy::default());
+    let mut session = Session::new(&policy, Facts::default(), at(1).0);
+    let (budget, ms) = (&mut Unlimited, Duration::from_millis);
+    let first = session.poll(ms(0), &3, budget);
+    let beside = session.poll(ms(250), &3, budget);
+    assert!(matches!((first, beside), (Action::Try { attempt: 1, .. }, Action::Dial { attempt: 2, .. })));
+    session.connected(ms(262), 2);
+    let lost = Outcome::Failed(Failure::before_send(Stage::Dial, Fault::LostRace));
+    session.finished(ms(262), 1, lost, budget);
+    session.finished(ms(300), 2, answered(200), budget);
+    let dir = written([row(at(1), &policy, session.into_record())]);
+    let story = shown(dir.path(), &["explain", "last"]);
+    for part in [
+        "– lost_race",
+        "given up in stage dial: another one connected first",
+        "begun at 250 ms, beside the attempts",
+        "✓ 200",
+    ] {
+        assert!(story.contains(part), "{part}\n{story}");
+    }
+    assert!(!story.contains('✗'), "{story}");
+    let table = shown(dir.path(), &["log"]);
+    assert!(table.contains(" – lost_race → ") && !table.contains('✗'), "{table}");
 }
 
 #[test]
