@@ -163,18 +163,8 @@ impl Choice<'_> {
 
     /// Whether the choice that left this pick would be made again from what the pick saw.
     pub(crate) fn would_repeat(&self, pick: &Pick, ready: Duration) -> bool {
-        let Pick { endpoints, pool, size, chosen, other } = *pick;
-        let fits = |candidate: &Candidate| {
-            let rank = self.rank_again(candidate.endpoint, true, ready).0;
-            candidate.endpoint < endpoints
-                && candidate.place < size
-                && self.is_tried(candidate.endpoint) == (pool == Pool::Again)
-                && (pool != Pool::Again || (0..endpoints).all(|other| rank <= self.rank_again(other, true, ready).0))
-        };
-        if size > endpoints || !fits(&chosen) || !other.as_ref().is_none_or(fits) {
-            return false;
-        }
-        if pool == Pool::Again && (0..endpoints).any(|endpoint| !self.is_tried(endpoint)) {
+        let Pick { size, chosen, other, .. } = *pick;
+        if !self.is_possible(pick, ready) {
             return false;
         }
         let is_cheaper = other.is_none_or(|other| chosen.cost <= other.cost);
@@ -185,11 +175,34 @@ impl Choice<'_> {
             Order::Affine | Order::Spread => {
                 let (first, second) = self.two_places(size);
                 let places = (chosen.place, other.map(|other| other.place));
-                let is_first = places == (first, second);
                 let is_second = second == Some(places.0) && places.1 == Some(first);
-                (is_first && is_cheaper) || (is_second && other.is_some_and(|other| chosen.cost < other.cost))
+                // The first drawn wins a tie.
+                (places == (first, second) && is_cheaper)
+                    || (is_second && other.is_some_and(|other| chosen.cost < other.cost))
             }
         }
+    }
+
+    /// Whether there can have been such a pool with such candidates.
+    fn is_possible(&self, pick: &Pick, ready: Duration) -> bool {
+        let Pick { endpoints, pool, size, chosen, other } = *pick;
+        let parked = |endpoint| self.rank_again(endpoint, true, ready).0;
+        let untried = (0..endpoints).filter(|endpoint| !self.is_tried(*endpoint)).count();
+        let untried = u32::try_from(untried).unwrap_or(u32::MAX);
+        let is_size_possible = match pool {
+            Pool::Untried => size <= untried,
+            Pool::Shedding => size == untried,
+            Pool::Again => untried == 0 && size <= endpoints,
+        };
+        let is_member = |candidate: Candidate| {
+            let Candidate { endpoint, place, .. } = candidate;
+            endpoint < endpoints
+                && place < size
+                && place <= endpoint
+                && self.is_tried(endpoint) == (pool == Pool::Again)
+                && (pool != Pool::Again || (0..endpoints).all(|other| parked(endpoint) <= parked(other)))
+        };
+        is_size_possible && is_member(chosen) && other.is_none_or(is_member)
     }
 }
 

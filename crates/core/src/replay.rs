@@ -137,8 +137,9 @@ fn decide_again(policy: &Policy, record: &Record, attempt: &AttemptRecord) -> Re
 
     let mut budget = Recorded { answer: attempt.budget, is_asked: false };
     let verdict = decide(policy, &record.facts, &attempt.outcome, &spent, &mut budget);
-    compare(budget.is_asked == attempt.budget.is_some(), at, "budget", attempt.budget, budget.is_asked)?;
-    compare(attempt.verdict == verdict, at, "verdict", attempt.verdict, verdict)
+    compare(!budget.is_asked || attempt.budget.is_some(), at, "budget", "not asked", "asked")?;
+    compare(attempt.verdict == verdict, at, "verdict", attempt.verdict, verdict)?;
+    compare(budget.is_asked || attempt.budget.is_none(), at, "budget", "asked", "not asked")
 }
 
 /// Checks how the session ended: as its decisive attempt did, or between attempts, for a reason that held there.

@@ -39,7 +39,6 @@ pub(crate) struct NodeConn {
     pub(crate) peer: SocketAddr,
     timer: Pin<Box<Sleep>>,
     rested_since: Instant,
-    served: bool,
     /// Bytes read from it before the current exchange.
     read_before: u64,
     raw_before: u64,
@@ -85,12 +84,12 @@ impl From<hyper::Error> for ExchangeError {
 
 impl NodeConn {
     /// Speaks HTTP/1.1 on a fresh stream. Cancel safe: dropping it closes the stream.
-    pub(crate) async fn start(stream: Stream, peer: SocketAddr, timeout: Duration) -> Result<Self, ExchangeError> {
+    pub(crate) async fn start(stream: Stream, peer: SocketAddr, timeout: Duration) -> Result<Box<Self>, ExchangeError> {
         let gate = Arc::new(Gate::default());
         let raw = stream.raw_counter();
         let io = TokioIo::new(Wire::new(stream, Arc::clone(&gate)));
         let (sender, http) = http1::Builder::new().max_header_size(HEAD_BYTES_MAX).handshake(io).await?;
-        Ok(NodeConn {
+        Ok(Box::new(NodeConn {
             http,
             sender,
             gate,
@@ -98,15 +97,9 @@ impl NodeConn {
             peer,
             timer: Box::pin(tokio::time::sleep(timeout)),
             rested_since: Instant::now(),
-            served: false,
             read_before: 0,
             raw_before: 0,
-        })
-    }
-
-    /// Whether it has served a request before.
-    pub(crate) fn is_reused(&self) -> bool {
-        self.served
+        }))
     }
 
     /// Bytes of the current exchange: written to the raw socket, and read from the node.
@@ -115,9 +108,8 @@ impl NodeConn {
     }
 
     /// The exchange is over; the connection rests from now on.
-    pub(crate) fn rest(&mut self) {
-        self.served = true;
-        self.rested_since = Instant::now();
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.rested_since = now;
     }
 
     pub(crate) fn rested(&self, now: Instant) -> Duration {
@@ -125,8 +117,8 @@ impl NodeConn {
     }
 
     /// Whether an idle connection can take a request: open on both sides as far as the kernel knows.
-    pub(crate) fn is_reusable(&mut self) -> bool {
-        self.gate.probe(self.rested_since.elapsed() >= PROBE_AFTER);
+    pub(crate) fn is_reusable(&mut self, now: Instant) -> bool {
+        self.gate.probe(self.rested(now) >= PROBE_AFTER);
         let mut cx = Context::from_waker(Waker::noop());
         let open = self.http.poll_without_shutdown(&mut cx).is_pending();
         self.gate.probe(false);
@@ -154,7 +146,8 @@ impl NodeConn {
         Ok((parts.io.into_inner().into_stream(), parts.read_buf))
     }
 
-    /// Sends a request and waits for the response head, no longer than `timeout` without progress of the request's body.
+    /// Sends a request and waits for the response head, no longer than `timeout` without progress of the
+    /// request's body; `give_up` is when that time is first over.
     ///
     /// Not cancel safe in the sense of resuming: dropping the future gives the request up, and whoever drops it must drop
     /// the connection too, which closes it with nothing more written.
@@ -162,14 +155,15 @@ impl NodeConn {
     /// # Errors
     /// What went wrong, with what is proven of the request; the connection is consumed.
     pub(crate) async fn exchange(
-        mut self,
+        mut self: Box<Self>,
         request: Request<RequestBody>,
         timeout: Duration,
-    ) -> Result<(Self, Response<Incoming>), ExchangeError> {
+        give_up: tokio::time::Instant,
+    ) -> Result<(Box<Self>, Response<Incoming>), ExchangeError> {
         let body = request.body().clone();
         (self.raw_before, self.read_before) = (self.raw.written(), self.gate.read_bytes());
         self.gate.open();
-        self.timer.as_mut().reset((Instant::now() + timeout).into());
+        self.timer.as_mut().reset(give_up);
         let ended = {
             // The connection alone completes this future, in this very task. So it is polled behind the connection and with
             // no waker (it would only wake the task that is running), and outside of the cooperative budget, whose
@@ -207,8 +201,14 @@ impl NodeConn {
     }
 
     /// Gives the request up and says what is proven of it.
-    fn failed(self, given_back: bool, error: Option<&hyper::Error>, fault: Fault, body: &RequestBody) -> ExchangeError {
-        let NodeConn { http, sender, gate, raw, raw_before, .. } = self;
+    fn failed(
+        self: Box<Self>,
+        given_back: bool,
+        error: Option<&hyper::Error>,
+        fault: Fault,
+        body: &RequestBody,
+    ) -> ExchangeError {
+        let NodeConn { http, sender, gate, raw, raw_before, .. } = *self;
         let unwritten = gate.revoke();
         // From here on nothing can be written: what the counter says is final.
         drop((http, sender));

@@ -21,7 +21,9 @@ enum State {
     /// Between messages: the next byte begins a head.
     #[default]
     Start,
-    /// Inside a head.
+    /// Inside the first line of a head.
+    FirstLine,
+    /// Inside a head, behind its first line.
     Head,
     /// Inside a body of known length.
     Body(u64),
@@ -50,7 +52,7 @@ const PARTIAL_MAX: usize = 256;
 impl HeadGuard {
     /// Whether the client has begun a head that is not complete.
     pub(crate) fn is_mid_head(&self) -> bool {
-        self.state == State::Head
+        matches!(self.state, State::FirstLine | State::Head)
     }
 
     /// The connection no longer carries HTTP/1.
@@ -76,7 +78,13 @@ impl HeadGuard {
                     self.chunk_size_byte(size, over, bytes[at]);
                     at += 1;
                 }
-                State::Start | State::Head | State::Trailers => at += self.line(&bytes[at..]),
+                State::Start | State::FirstLine | State::Head | State::Trailers => {
+                    at += self.line(&bytes[at..]);
+                    if self.state == State::Refused {
+                        // The end of the offending line too: it may be the end of the head.
+                        bytes[at - 1] = 0;
+                    }
+                }
             }
         }
     }
@@ -110,7 +118,7 @@ impl HeadGuard {
                 *tail = last;
             }
             if self.state == State::Start {
-                self.state = State::Head;
+                self.state = State::FirstLine;
             }
             return bytes.len();
         };
@@ -133,8 +141,8 @@ impl HeadGuard {
         };
         match self.state {
             // Empty lines before a request line are ignored (RFC 9112 §2.2).
-            State::Start | State::Head if line.is_empty() && self.state == State::Start => {}
-            State::Start => self.request_line(line),
+            State::Start | State::FirstLine if line.is_empty() => self.state = State::Start,
+            State::Start | State::FirstLine => self.request_line(line),
             State::Head if line.is_empty() => self.head_ends(),
             State::Head => self.field(line),
             State::Trailers if line.is_empty() => self.state = State::Start,

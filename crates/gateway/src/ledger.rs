@@ -44,9 +44,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(worker: Rc<Worker>, asked: Asked) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, asked: Asked) -> Box<Self> {
         let started = Instant::now();
-        Ledger {
+        Box::new(Ledger {
             id: worker.next_id(started),
             worker,
             started,
@@ -60,7 +60,7 @@ impl Ledger {
             net_ok: false,
             ingress: 0,
             egress: 0,
-        }
+        })
     }
 
     /// Time since the request began.
@@ -139,15 +139,19 @@ impl Ledger {
     }
 
     /// Writes the row.
-    pub(crate) fn close(mut self, net_ok: bool) {
-        self.net_ok = net_ok;
-        self.write();
+    pub(crate) fn close(self: Box<Self>, net_ok: bool) {
+        self.close_at(Instant::now(), net_ok);
     }
 
-    fn write(&mut self) {
+    /// Writes the row of a request that ended at this time.
+    pub(crate) fn close_at(mut self: Box<Self>, ended: Instant, net_ok: bool) {
+        self.net_ok = net_ok;
+        self.write(ended.saturating_duration_since(self.started));
+    }
+
+    fn write(&mut self, duration: Duration) {
         let Some(asked) = self.asked.take() else { return };
         let Some(policy) = self.policy.take() else { return };
-        let duration = self.now();
         if let Some(last) = self.attempts.len().checked_sub(1).and_then(|last| self.attempts.at_mut(last))
             && last.duration.is_zero()
         {
@@ -185,7 +189,7 @@ impl Drop for Ledger {
                 let stage = self.attempts.at(self.attempts.len() - 1).map_or(Stage::Dial, |last| last.stage);
                 self.broke(stage, Fault::Cancelled, None, "the client went away");
             }
-            self.write();
+            self.write(self.now());
         }
     }
 }

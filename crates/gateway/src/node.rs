@@ -28,9 +28,9 @@ pub(crate) struct NodeState {
     /// Requests, tunnels and dials that this worker has on it now.
     in_flight: Cell<u64>,
     /// Idle connections of a node that is the target.
-    own: RefCell<Vec<NodeConn>>,
+    own: RefCell<Vec<Box<NodeConn>>>,
     /// Idle connections through a node that carries, by target.
-    through: RefCell<HashMap<TargetKey, Vec<NodeConn>>>,
+    through: RefCell<HashMap<TargetKey, Vec<Box<NodeConn>>>>,
 }
 
 /// What an idle connection leads to: host, port, TLS.
@@ -57,7 +57,7 @@ impl NodeState {
     }
 
     /// Takes the idle connection that was used last and is still alive; dead ones are dropped on the way.
-    pub(crate) fn take_idle(&self, target: Option<&Target>) -> Option<NodeConn> {
+    pub(crate) fn take_idle(&self, target: Option<&Target>, now: Instant) -> Option<Box<NodeConn>> {
         let mut through;
         let mut own;
         let idle = match target {
@@ -71,7 +71,7 @@ impl NodeState {
             }
         };
         while let Some(mut conn) = idle.pop() {
-            if conn.is_reusable() {
+            if conn.is_reusable(now) {
                 return Some(conn);
             }
         }
@@ -79,8 +79,8 @@ impl NodeState {
     }
 
     /// Keeps a connection for the next request, unless there are `most` already.
-    pub(crate) fn put_idle(&self, target: Option<&Target>, mut conn: NodeConn, most: usize) {
-        conn.rest();
+    pub(crate) fn put_idle(&self, target: Option<&Target>, mut conn: Box<NodeConn>, now: Instant, most: usize) {
+        conn.rest(now);
         match target {
             None => push(&mut self.own.borrow_mut(), conn, most),
             Some(target) => push(self.through.borrow_mut().entry(key(target)).or_default(), conn, most),
@@ -89,7 +89,7 @@ impl NodeState {
 
     /// Drops connections that are dead or have rested for `most`.
     pub(crate) fn sweep(&self, now: Instant, most: Duration) {
-        let mut keep = |conn: &mut NodeConn| conn.rested(now) < most && conn.is_reusable();
+        let mut keep = |conn: &mut Box<NodeConn>| conn.rested(now) < most && conn.is_reusable(now);
         self.own.borrow_mut().retain_mut(&mut keep);
         self.through.borrow_mut().retain(|_, idle| {
             idle.retain_mut(&mut keep);
@@ -104,7 +104,7 @@ impl NodeState {
     }
 }
 
-fn push(idle: &mut Vec<NodeConn>, conn: NodeConn, most: usize) {
+fn push(idle: &mut Vec<Box<NodeConn>>, conn: Box<NodeConn>, most: usize) {
     if idle.len() < most {
         idle.push(conn);
     }

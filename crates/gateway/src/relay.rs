@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use handover_core::{Fault, Stage};
@@ -21,10 +22,10 @@ use crate::node::InFlight;
 pub(crate) struct Relay {
     incoming: Incoming,
     /// The connection, until it ends or goes back to its node.
-    conn: Option<NodeConn>,
+    conn: Option<Box<NodeConn>>,
     home: Home,
     request_body: RequestBody,
-    ledger: Option<Ledger>,
+    ledger: Option<Box<Ledger>>,
 }
 
 /// Where the connection belongs.
@@ -37,10 +38,10 @@ pub(crate) struct Home {
 impl Relay {
     pub(crate) fn new(
         incoming: Incoming,
-        conn: NodeConn,
+        conn: Box<NodeConn>,
         home: Home,
         request_body: RequestBody,
-        ledger: Ledger,
+        ledger: Box<Ledger>,
     ) -> Self {
         Relay { incoming, conn: Some(conn), home, request_body, ledger: Some(ledger) }
     }
@@ -97,14 +98,15 @@ impl Relay {
     /// The body came whole.
     fn finish(&mut self) {
         self.count();
+        let now = Instant::now();
         if let Some(mut conn) = self.conn.take()
             && self.request_body.is_ended()
             && conn.is_at_rest()
         {
-            self.home.in_flight.0.put_idle(self.home.target.as_deref(), conn, self.home.idle_max);
+            self.home.in_flight.0.put_idle(self.home.target.as_deref(), conn, now, self.home.idle_max);
         }
         if let Some(ledger) = self.ledger.take() {
-            ledger.close(true);
+            ledger.close_at(now, true);
         }
     }
 

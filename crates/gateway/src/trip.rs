@@ -28,11 +28,12 @@ pub(crate) struct Trip<'p> {
     /// What to reach; `None` where the node itself is the target.
     target: Option<Rc<Target>>,
     session: Option<Session<'p>>,
-    ledger: Option<Ledger>,
+    ledger: Option<Box<Ledger>>,
     /// The last real failure: what the client is told if nothing else comes.
     last: Option<(Stage, Fault)>,
+    now: Duration,
     /// An answer that the policy would rather not take, until a further attempt begins.
-    held: Option<(NodeConn, Response<Incoming>, InFlight)>,
+    held: Option<(Box<NodeConn>, Response<Incoming>, InFlight)>,
 }
 
 /// A request's head, kept so that it can be sent again.
@@ -56,17 +57,17 @@ impl Head {
 /// A response head, with all that is needed to stream its body.
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
-    pub(crate) conn: NodeConn,
+    pub(crate) conn: Box<NodeConn>,
     pub(crate) in_flight: InFlight,
     pub(crate) target: Option<Rc<Target>>,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Box<Ledger>,
 }
 
 /// A tunnel that opened.
 pub(crate) struct Opened {
     pub(crate) dialled: Dialled,
     pub(crate) in_flight: InFlight,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Box<Ledger>,
 }
 
 /// Why nothing came of it. The ledger is still open: the caller answers the client and closes it.
@@ -75,7 +76,7 @@ pub(crate) struct Failed {
     pub(crate) fault: Option<Fault>,
     /// A timeout was of the response, not of the dial.
     pub(crate) response_wait: bool,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Box<Ledger>,
 }
 
 /// A connection that carries the request.
@@ -86,7 +87,7 @@ struct Ready {
 }
 
 enum Conn {
-    Idle(NodeConn),
+    Idle(Box<NodeConn>),
     Fresh(Dialled),
 }
 
@@ -96,12 +97,12 @@ impl<'p> Trip<'p> {
         platform: &'p Platform,
         target: Option<Rc<Target>>,
         facts: Facts,
-        mut ledger: Ledger,
+        mut ledger: Box<Ledger>,
     ) -> Self {
         ledger.routed(&platform.name, &platform.policy);
         let seed = ledger.id.0;
         let session = Some(Session::new(&platform.policy, facts, seed));
-        Trip { worker, platform, target, session, ledger: Some(ledger), last: None, held: None }
+        Trip { worker, platform, target, session, ledger: Some(ledger), last: None, now: Duration::ZERO, held: None }
     }
 
     /// Sends a request until a node answers or the session stops.
@@ -110,7 +111,9 @@ impl<'p> Trip<'p> {
     pub(crate) async fn exchange(mut self, head: Head, body: RequestBody) -> Result<Box<Answer>, Box<Failed>> {
         while let Some(ready) = self.connection().await {
             let (attempt, in_flight) = (ready.attempt, ready.in_flight);
-            match self.send(attempt, &in_flight, ready.conn, &head, &body).await {
+            let sent = self.send(attempt, &in_flight, ready.conn, &head, &body).await;
+            self.time_passed();
+            match sent {
                 Ok((conn, response)) => {
                     let verdict = self.answered(attempt, &conn, &response, &body);
                     self.held = Some((conn, response, in_flight));
@@ -144,8 +147,14 @@ impl<'p> Trip<'p> {
         Err(self.failed())
     }
 
+    /// The time, since the request began, of the last thing that took time. Between two awaits time stands still: reading
+    /// the clock for every step would cost more than the steps.
     fn now(&self) -> Duration {
-        self.ledger.as_ref().map_or(Duration::ZERO, Ledger::now)
+        self.now
+    }
+
+    fn time_passed(&mut self) {
+        self.now = self.ledger().now();
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -178,17 +187,11 @@ impl<'p> Trip<'p> {
                         return Some(self.won(ready, dials));
                     }
                 }
-                Action::Wait { until } => match dials.next(self.until(until)).await {
-                    Some(ended) => {
-                        if let Some(ready) = self.dial_ended(ended) {
-                            return Some(self.won(ready, dials));
-                        }
-                    }
-                    None => continue,
-                },
-                Action::Await => {
-                    let ended = dials.next(None).await.expect("the session awaits only what is under way");
-                    if let Some(ready) = self.dial_ended(ended) {
+                action @ (Action::Wait { .. } | Action::Await) => {
+                    let until = if let Action::Wait { until } = action { self.until(until) } else { None };
+                    let ended = dials.next(until).await;
+                    self.time_passed();
+                    if let Some(ready) = ended.and_then(|ended| self.dial_ended(ended)) {
                         return Some(self.won(ready, dials));
                     }
                 }
@@ -216,8 +219,9 @@ impl<'p> Trip<'p> {
         self.held = None;
         self.ledger().attempt(node, now);
         let in_flight = InFlight::new(node);
+        let at = self.ledger().started + now;
         if !self.is_tunnel()
-            && let Some(conn) = node.take_idle(self.target.as_deref())
+            && let Some(conn) = node.take_idle(self.target.as_deref(), at)
         {
             let detail = self.ledger().detail(attempt);
             (detail.reused, detail.address) = (true, Some(conn.peer));
@@ -229,7 +233,7 @@ impl<'p> Trip<'p> {
     }
 
     fn is_tunnel(&self) -> bool {
-        self.ledger.as_ref().is_some_and(Ledger::is_tunnel)
+        self.ledger.as_ref().is_some_and(|ledger| ledger.is_tunnel())
     }
 
     fn dial_ended(&mut self, ended: dialing::Ended) -> Option<Ready> {
@@ -277,7 +281,7 @@ impl<'p> Trip<'p> {
         conn: Conn,
         head: &Head,
         body: &RequestBody,
-    ) -> Result<(NodeConn, Response<Incoming>), ExchangeError> {
+    ) -> Result<(Box<NodeConn>, Response<Incoming>), ExchangeError> {
         let was_idle = matches!(conn, Conn::Idle(_));
         self.ledger().detail(attempt).stage = Stage::Send;
         let error = match self.send_once(conn, head, body).await {
@@ -289,7 +293,8 @@ impl<'p> Trip<'p> {
         tracing::debug!(node = %in_flight.0.tag, error = %error.text, "an idle connection was closed; dialling afresh");
         self.ledger().detail(attempt).reused = false;
         let mut dials = Dials::default();
-        let by = tokio::time::Instant::now() + self.platform.policy.connect_timeout();
+        self.time_passed();
+        let by = self.until(self.now() + self.platform.policy.connect_timeout()).expect("the trip has its ledger");
         dials.start(self.worker, attempt, InFlight::new(&in_flight.0), self.target.clone(), by);
         let ended = dials.next(None).await.expect("one dial was started");
         match ended.result {
@@ -303,13 +308,14 @@ impl<'p> Trip<'p> {
         conn: Conn,
         head: &Head,
         body: &RequestBody,
-    ) -> Result<(NodeConn, Response<Incoming>), ExchangeError> {
+    ) -> Result<(Box<NodeConn>, Response<Incoming>), ExchangeError> {
         let timeout = self.platform.policy.response_timeout();
         let conn = match conn {
             Conn::Idle(conn) => conn,
             Conn::Fresh(dialled) => NodeConn::start(dialled.io, dialled.peer, timeout).await?,
         };
-        conn.exchange(head.clone().with(body.clone()), timeout).await
+        let give_up = self.until(self.now() + timeout).expect("the trip has its ledger until it arrives");
+        conn.exchange(head.clone().with(body.clone()), timeout, give_up).await
     }
 
     /// A response head came.
@@ -327,7 +333,7 @@ impl<'p> Trip<'p> {
         self.finished(attempt, Outcome::Answered { status, retry_after, body: left(body) })
     }
 
-    fn arrived(&mut self, conn: NodeConn, response: Response<Incoming>, in_flight: InFlight) -> Box<Answer> {
+    fn arrived(&mut self, conn: Box<NodeConn>, response: Response<Incoming>, in_flight: InFlight) -> Box<Answer> {
         let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
         let record = self.session.take().map(Session::into_record);
         ledger.decided(record.expect("the session lives as long as the trip"));

@@ -28,7 +28,7 @@ pub(crate) struct Takeover {
     pub(crate) stream: Stream,
     pub(crate) early: Bytes,
     pub(crate) in_flight: InFlight,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Box<Ledger>,
 }
 
 impl Takeover {
@@ -78,7 +78,7 @@ async fn run(
     early_client: Bytes,
     early_target: Bytes,
     idle: Duration,
-    mut ledger: Ledger,
+    mut ledger: Box<Ledger>,
 ) {
     let Carried { egress, ingress, error } = tunnel::carry(client, target, early_client, early_target, idle).await;
     (ledger.egress, ledger.ingress) = (egress, ingress);
@@ -86,7 +86,11 @@ async fn run(
     ledger.detail(attempts).written_bytes = egress;
     match error {
         // A quiet end, a client that broke off and a tunnel that was never used speak against nobody.
-        None | Some(TunnelError::Client(_)) => ledger.close(true),
+        None => ledger.close(true),
+        Some(TunnelError::Client(error)) => {
+            ledger.broke(Stage::Tunnel, Fault::Cancelled, error.raw_os_error(), &format!("the client: {error}"));
+            ledger.close(true);
+        }
         Some(TunnelError::Idle) => {
             ledger.broke(Stage::Tunnel, Fault::Timeout, None, "nothing moved for the tunnel's idle timeout");
             ledger.close(true);

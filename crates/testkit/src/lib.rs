@@ -1,1 +1,70 @@
-//! testkit
+//! Faulty endpoints on real sockets: origins, proxy nodes and ports that fail at a chosen point, raw clients that see
+//! every byte, and the gateway as a child process.
+//!
+//! Everything binds `127.0.0.1:0`, counts what reaches it, runs on the test's own runtime and ends when it is dropped.
+//! Faults happen where a script says, never by chance, and a test waits for a cause ([`Gate`], the `until` methods) instead of
+//! sleeping. The servers are written on bare sockets on purpose: an HTTP library would tidy away what has to be seen.
+
+mod client;
+mod door;
+mod gate;
+mod gateway;
+mod ledger;
+mod memory;
+mod node;
+mod origin;
+mod pattern;
+mod port;
+mod row;
+mod socket;
+mod socks;
+mod target;
+mod tls;
+mod upload;
+mod websocket;
+mod wire;
+
+pub use bytes::Bytes;
+pub use client::{Client, Response, basic};
+pub use door::{DOORS, Door};
+pub use gate::Gate;
+pub use gateway::{Exit, GatewayBuilder, GatewayProcess};
+pub use ledger::{ConnectionSeen, Ledger, RequestSeen};
+pub use memory::{idle_memory, peak_memory, reset_peak_memory};
+pub use node::{HttpProxyNode, NodeAct};
+pub use origin::{Act, After, Answer, Arrival, Body, BodyWriter, Continue, End, Greeting, Origin, OriginBuilder};
+pub use pattern::{PATTERN_PERIOD, is_pattern, pattern_at};
+pub use port::{BlackholePort, DeadPort};
+pub use row::{Attempt, Row};
+pub use socket::{Socket, reset};
+pub use socks::{Socks5Node, SocksAct};
+pub use target::Directory;
+pub use tls::Authority;
+pub use upload::{Framing, Upload};
+pub use websocket::WebSocket;
+pub use wire::{BodyFraming, Head, Wire};
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long a test may take before it counts as hung. Generous, because two cores are shared by the whole suite.
+pub const TEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs a test's body under [`TEST_DEADLINE`].
+///
+/// # Panics
+/// When the deadline passes. Cancel safe: dropping it drops the body.
+pub async fn bounded<T>(body: impl Future<Output = T>) -> T {
+    within(TEST_DEADLINE, "the whole test", body).await
+}
+
+/// Waits for `body`, at most `limit`.
+///
+/// # Panics
+/// When the limit passes; the message names `what`. Cancel safe: dropping it drops the body.
+pub async fn within<T>(limit: Duration, what: &str, body: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, body).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {limit:?}: {what}"),
+    }
+}

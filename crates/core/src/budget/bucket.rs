@@ -111,9 +111,10 @@ impl TokenBucket {
 
     /// The reserve and all that the living slots hold.
     fn balance(&self, generation: u32) -> i64 {
-        let living = |held: u32| held <= generation && generation - held < SLOTS || held > generation;
-        let sums = self.slots.iter().map(|slot| unpack(slot.load(Ordering::Acquire)));
-        self.reserve + sums.filter(|(held, _)| *held != 0 && living(*held)).map(|(_, sum)| i64::from(sum)).sum::<i64>()
+        // A slot ahead of this generation is another thread's, whose clock was read later; it lives too.
+        let is_living = |held: u32| held != 0 && generation.saturating_sub(held) < SLOTS;
+        let slots = self.slots.iter().map(|slot| unpack(slot.load(Ordering::Acquire)));
+        self.reserve + slots.filter(|(held, _)| is_living(*held)).map(|(_, sum)| i64::from(sum)).sum::<i64>()
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) async fn switched(answer: Answer, websocket: bool, client: &Rc<Client
     Response::from_parts(parts, ResponseBody::Empty)
 }
 
-fn no_tunnel(mut ledger: crate::ledger::Ledger, fault: Fault, text: &str) -> Response<ResponseBody> {
+fn no_tunnel(mut ledger: Box<crate::ledger::Ledger>, fault: Fault, text: &str) -> Response<ResponseBody> {
     ledger.broke(Stage::AwaitHead, fault, None, text);
     failed(Failed { code: ErrorCode::UpstreamRequestFailed, fault: Some(fault), response_wait: false, ledger })
 }

@@ -1,0 +1,118 @@
+//! Ports without a server: one that refuses at once, one that never answers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A port that refuses every connection (RST to the SYN).
+///
+/// The socket is bound and never listens: the port stays reserved, so that no other test can come to live there.
+#[derive(Debug)]
+pub struct DeadPort {
+    socket: Socket,
+}
+
+impl Default for DeadPort {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DeadPort {
+    /// Reserves a port.
+    ///
+    /// # Panics
+    /// When the machine has no free port.
+    #[must_use]
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&SockAddr::from(any)).expect("a loopback port is free");
+        Self { socket }
+    }
+
+    /// Where it refuses.
+    ///
+    /// # Panics
+    /// Never: a bound socket has an address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.socket.local_addr().ok().and_then(|a| a.as_socket()).expect("a bound socket has an address")
+    }
+
+    /// Turns it into a listener on the same port: the server that comes back.
+    ///
+    /// # Panics
+    /// When the kernel refuses to listen. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn listen(self) -> TcpListener {
+        self.socket.listen(128).expect("a bound socket can listen");
+        self.socket.set_nonblocking(true).expect("every socket can be non-blocking");
+        TcpListener::from_std(self.socket.into()).expect("called inside a runtime")
+    }
+}
+
+/// How long a connect must hang before the port counts as blackholed: far above a loopback handshake (tens of µs),
+/// short because every blackhole costs it once.
+const HANGS: Duration = Duration::from_millis(100);
+
+/// A port whose SYNs get no answer: a listener whose accept queue is full drops them (tcp(7), `listen(2)` backlog).
+#[derive(Debug)]
+pub struct BlackholePort {
+    listener: Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl BlackholePort {
+    /// Makes one and checks that a connect really hangs.
+    ///
+    /// # Panics
+    /// When connects go on succeeding (a kernel that aborts on overflow). Cancel safe.
+    pub async fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        listener.bind(&SockAddr::from(any)).expect("a loopback port is free");
+        listener.listen(0).expect("a bound socket can listen");
+        let mut blackhole = Self { listener, _queue: Vec::new() };
+        // A backlog of 0 holds one connection; a few more tries in case a kernel rounds it up.
+        for _ in 0..64 {
+            match tokio::time::timeout(HANGS, TcpStream::connect(blackhole.addr())).await {
+                Ok(connected) => blackhole._queue.push(connected.expect("the queue has room")),
+                Err(_) => return blackhole,
+            }
+        }
+        panic!("the accept queue never filled, so this port is no blackhole");
+    }
+
+    /// Where SYNs vanish.
+    ///
+    /// # Panics
+    /// Never: a bound socket has an address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.listener.local_addr().ok().and_then(|a| a.as_socket()).expect("a bound socket has an address")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_port_refuses_and_can_come_back() {
+        let dead = DeadPort::new();
+        let addr = dead.addr();
+        let refused = TcpStream::connect(addr).await.expect_err("nobody listens");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        let _listener = dead.listen();
+        TcpStream::connect(addr).await.expect("it listens now");
+    }
+
+    #[tokio::test]
+    async fn a_blackhole_neither_accepts_nor_refuses() {
+        let hole = BlackholePort::new().await;
+        assert!(tokio::time::timeout(HANGS * 3, TcpStream::connect(hole.addr())).await.is_err());
+    }
+}
