@@ -1,2 +1,16 @@
-//! The command.
-fn main() {}
+//! The command `handover`: parses, wires and exits. What it does is in `commands`.
+
+mod args;
+mod commands;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = args::Cli::parse();
+    match args.command {
+        args::Command::Gateway(gateway) => commands::gateway::run(gateway, &args.diagnostics).into(),
+    }
+}

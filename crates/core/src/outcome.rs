@@ -1,6 +1,9 @@
 //! The words for how an attempt went: how far it got, what went wrong, what of the request was sent, whom to blame.
 
+use std::fmt;
 use std::time::Duration;
+
+use crate::words::words;
 
 /// How far an attempt got. Ordered: a later stage compares greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +93,7 @@ pub enum BodyLeft {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// A response head came.
     Answered {
@@ -106,7 +109,7 @@ pub enum Outcome {
 }
 
 /// An attempt that got no response head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
     /// How far it got.
     pub stage: Stage,
@@ -116,4 +119,148 @@ pub struct Failure {
     pub sent: Sent,
     /// What is left of the request's body.
     pub body: BodyLeft,
+}
+
+words!(Stage {
+    Resolve => "resolve",
+    Dial => "dial",
+    ProxyHandshake => "proxy_handshake",
+    Tls => "tls",
+    Send => "send",
+    AwaitHead => "await_head",
+    Body => "body",
+    Tunnel => "tunnel",
+});
+
+words!(Sent { No => "no", Maybe => "maybe", Yes => "yes" });
+
+words!(Blame { Node => "node", Target => "target", Client => "client", Local => "local" });
+
+words!(BodyLeft { Whole => "whole", Consumed => "consumed" });
+
+impl Fault {
+    /// The glossary's word for this fault. A status is `status`; [`Display`](fmt::Display) adds its number.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Fault::Refused => "refused",
+            Fault::Timeout => "timeout",
+            Fault::Reset => "reset",
+            Fault::Dns => "dns",
+            Fault::Unreachable => "unreachable",
+            Fault::Tls => "tls",
+            Fault::ProxyAuth => "proxy_auth",
+            Fault::ProxyRefused => "proxy_refused",
+            Fault::Protocol => "protocol",
+            Fault::Closed => "closed",
+            Fault::Status(_) => "status",
+            Fault::Cancelled => "cancelled",
+            Fault::LostRace => "lost_race",
+            Fault::Local => "local",
+        }
+    }
+
+    /// Reads back what [`Display`](fmt::Display) writes: a fault's word, or `status(503)`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        const PLAIN: [Fault; 13] = [
+            Fault::Refused,
+            Fault::Timeout,
+            Fault::Reset,
+            Fault::Dns,
+            Fault::Unreachable,
+            Fault::Tls,
+            Fault::ProxyAuth,
+            Fault::ProxyRefused,
+            Fault::Protocol,
+            Fault::Closed,
+            Fault::Cancelled,
+            Fault::LostRace,
+            Fault::Local,
+        ];
+        if let Some(number) = word.strip_prefix("status(").and_then(|rest| rest.strip_suffix(')')) {
+            return number.parse().ok().map(Fault::Status);
+        }
+        PLAIN.into_iter().find(|fault| fault.as_str() == word)
+    }
+
+    /// Whom this fault speaks against when nothing more is known; a shell that knows better says so itself.
+    ///
+    /// `None` for a caller who left and for a dial that lost its race: they say nothing against anybody.
+    #[must_use]
+    pub const fn blame(self) -> Option<Blame> {
+        match self {
+            Fault::Cancelled | Fault::LostRace => None,
+            Fault::Local => Some(Blame::Local),
+            Fault::ProxyRefused => Some(Blame::Target),
+            Fault::Refused
+            | Fault::Timeout
+            | Fault::Reset
+            | Fault::Dns
+            | Fault::Unreachable
+            | Fault::Tls
+            | Fault::ProxyAuth
+            | Fault::Protocol
+            | Fault::Closed
+            | Fault::Status(_) => Some(Blame::Node),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Status(number) => write!(f, "status({number})"),
+            fault => f.write_str(fault.as_str()),
+        }
+    }
+}
+
+impl Outcome {
+    /// `answered` or `failed`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Answered { .. } => "answered",
+            Outcome::Failed(_) => "failed",
+        }
+    }
+
+    /// Whether a response head came.
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        matches!(self, Outcome::Answered { .. })
+    }
+
+    /// Whether this attempt only lost the race to another dial of the same request.
+    #[must_use]
+    pub const fn is_lost_race(&self) -> bool {
+        matches!(self, Outcome::Failed(Failure { fault: Fault::LostRace, .. }))
+    }
+
+    /// What is proven of the request. An answer proves that it was sent.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        match self {
+            Outcome::Answered { .. } => Sent::Yes,
+            Outcome::Failed(failure) => failure.sent,
+        }
+    }
+
+    /// What is left of the request's body.
+    #[must_use]
+    pub const fn body(&self) -> BodyLeft {
+        match self {
+            Outcome::Answered { body, .. } => *body,
+            Outcome::Failed(failure) => failure.body,
+        }
+    }
+}
+
+impl Failure {
+    /// A failure before the request was handed to a connection: nothing was sent and the body is whole.
+    #[must_use]
+    pub const fn before_send(stage: Stage, fault: Fault) -> Self {
+        Self { stage, fault, sent: Sent::No, body: BodyLeft::Whole }
+    }
 }

@@ -1,0 +1,173 @@
+//! `handover gateway`: checks the configuration, runs the gateway, and obeys signals.
+//!
+//! HUP reads the configuration again; TERM and INT end the gateway in order; a second one of them ends it at once.
+
+use std::io::{self, IsTerminal, Write};
+
+use handover_gateway::config::{Config, Sources, key_list};
+use handover_gateway::{Gateway, Running, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::banner::Banner;
+use crate::args::{Diagnostics, GatewayArgs, LogFormat};
+use crate::exit::Exit;
+
+mod banner;
+
+/// Runs the command to its end.
+pub(crate) fn run(args: GatewayArgs, diagnostics: &Diagnostics) -> Exit {
+    let (check_only, list_keys) = (args.check_config, args.list_keys);
+    if list_keys {
+        return say(&key_list());
+    }
+    let sources = args.into_sources();
+    let config = match Config::load(sources.clone()) {
+        Ok(config) => config,
+        Err(errors) => return fail(Exit::Config, &errors.to_string()),
+    };
+    if check_only {
+        return say(&checked(&config));
+    }
+    if let Err(problem) = start_diagnostics(diagnostics) {
+        return fail(Exit::Config, &problem);
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(Exit::Other, &format!("cannot wait for signals: {error}")),
+    };
+    let exit = runtime.block_on(serve(config, sources));
+    // A drain that a second signal cut short may still wait for its requests: the process does not wait for it.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Serves until a signal ends it. Signals are caught before the gateway starts, so that none is lost.
+async fn serve(config: Config, sources: Sources) -> Exit {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return fail(Exit::Other, &format!("cannot wait for signals: {error}")),
+    };
+    let banner = Banner::of(&config);
+    let running = match Gateway::start(config) {
+        Ok(running) => running,
+        Err(error) => return fail(exit_of(&error), &error.to_string()),
+    };
+    say(&banner.text(running.local_addr()));
+    while signals.next().await == Request::Reload {
+        reload(&running, &sources);
+    }
+    tracing::info!("ending: no new connections; a second signal cuts off what still runs");
+    let ended = tokio::task::spawn_blocking(move || running.shutdown());
+    tokio::select! {
+        in_time = ended => if in_time.unwrap_or(false) { Exit::Ok } else { Exit::Other },
+        () = signals.end() => fail(Exit::Other, "ended by a second signal; requests that still ran are cut off"),
+    }
+}
+
+fn reload(running: &Running, sources: &Sources) {
+    let config = match Config::load(sources.clone()) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in &errors.0 {
+                tracing::error!("reload: {error}");
+            }
+            tracing::error!("reload: the configuration is wrong, the old one stays");
+            return;
+        }
+    };
+    let summary = checked(&config);
+    match running.reload(config) {
+        Ok(()) => tracing::info!("reloaded: {}", summary.trim_end()),
+        Err(error) => tracing::error!("reload: {error}; the old configuration stays"),
+    }
+}
+
+/// What a good configuration amounts to, and what may be a mistake in it.
+fn checked(config: &Config) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let nodes = count(config.nodes.len(), "node");
+    let platforms = count(config.platforms.len(), "platform");
+    let routes = count(config.routes.len(), "route");
+    let mut text = format!("config ok: {nodes}, {platforms}, {routes}, listen on {}\n", config.listen);
+    for warning in config.warnings() {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}
+
+/// Which exit code a failed start has.
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Bind { .. } => Exit::Listen,
+        StartError::Log(_) => Exit::Log,
+        StartError::Plan(_) => Exit::Config,
+        _ => Exit::Other,
+    }
+}
+
+/// What a signal asks for.
+#[derive(PartialEq, Eq)]
+enum Request {
+    Reload,
+    End,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next request. Cancel safe: a signal that is not returned is kept.
+    async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.hangup.recv() => Request::Reload,
+            _ = self.terminate.recv() => Request::End,
+            _ = self.interrupt.recv() => Request::End,
+        }
+    }
+
+    /// The next request to end; reloads are ignored meanwhile. Cancel safe.
+    async fn end(&mut self) {
+        while self.next().await == Request::Reload {}
+    }
+}
+
+fn start_diagnostics(diagnostics: &Diagnostics) -> Result<(), String> {
+    let level = &diagnostics.log_level;
+    let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
+        format!("flag --log-level: found {level:?}; allowed: error, warn, info, debug, trace: {error}")
+    })?;
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    match diagnostics.log_format {
+        LogFormat::Human => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// Writes to stdout. A reader that has gone is no reason to stop serving.
+fn say(text: &str) -> Exit {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Exit::Ok
+}
+
+/// Writes to stderr, where no reader is no reason for another exit code.
+fn fail(exit: Exit, text: &str) -> Exit {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+    exit
+}

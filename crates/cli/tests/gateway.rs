@@ -1,0 +1,249 @@
+//! The gateway command as a user runs it: real processes, real signals, real exit codes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longer than anything here takes under load; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The command in an empty directory, with no variable of ours from outside.
+fn handover(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HANDOVER_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(directory).args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the command starts");
+    (status.code(), String::from_utf8_lossy(&stdout).into(), String::from_utf8_lossy(&stderr).into())
+}
+
+/// A running gateway; killed when a test fails.
+struct Gateway {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Gateway {
+    fn start(directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = handover(directory, &["gateway", "--listen", "127.0.0.1:0"]);
+        let log = std::fs::File::create(directory.join("stderr")).expect("a file");
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().expect("starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a banner");
+        let address = line.trim().rsplit("http://").next().expect("split gives one").to_owned();
+        let gateway = Self { child, stdout, address };
+        assert!(line.contains("listens on http://127.0.0.1:"), "{line:?}: {}", stderr(directory));
+        gateway
+    }
+
+    /// The rest of the banner.
+    fn banner(&mut self) -> String {
+        let mut text = String::new();
+        while !text.contains("explain") {
+            assert_ne!(self.stdout.read_line(&mut text).expect("readable"), 0, "the banner ended: {text}");
+        }
+        text
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the gateway runs");
+    }
+
+    /// The whole response to a request written as it is.
+    fn answer(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into()
+    }
+
+    fn exit_code(mut self) -> Option<i32> {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the gateway does not end");
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stderr(directory: &Path) -> String {
+    std::fs::read_to_string(directory.join("stderr")).unwrap_or_default()
+}
+
+/// Waits until the diagnostics say something.
+fn wait_for(directory: &Path, words: &str) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = stderr(directory);
+        if text.contains(words) {
+            return text;
+        }
+        assert!(Instant::now() < until, "no {words:?} in {text}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn check_config_says_what_it_found_and_starts_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("h.toml"), "[[platform]]\nname = \"x\"\ntag_filters = [\"nope\"]\n").unwrap();
+    let (code, out, err) =
+        output(&mut handover(directory.path(), &["gateway", "--config", "h.toml", "--check-config"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(
+        out,
+        "config ok: 1 node, 2 platforms, 0 routes, listen on 127.0.0.1:2260\n\
+         warning: platform x has no node: no tag matches its tag_filters\n"
+    );
+    assert!(!directory.path().join("handover-data").exists());
+}
+
+#[test]
+fn every_error_of_every_source_is_on_stderr_with_exit_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("h.toml"), "listen = 5\n\n[[platform]]\nname = \"a b\"\n").unwrap();
+    for check in [&["--check-config"][..], &[]] {
+        let mut command = handover(directory.path(), &["gateway", "--config", "h.toml", "--max-retries", "-1"]);
+        let (code, out, err) = output(command.args(check).env("HANDOVER_WORKERS", "0"));
+        assert_eq!((code, out.as_str()), (Some(2), ""));
+        let starts: Vec<_> = err.lines().map(|line| line.split(": found").next().unwrap()).collect();
+        assert_eq!(
+            starts,
+            [
+                "h.toml:1:10: listen",
+                "h.toml:4:8: platform.name",
+                "env HANDOVER_WORKERS: workers",
+                "flag --max-retries: platform.max_retries"
+            ]
+        );
+    }
+    let (code, _, err) = output(&mut handover(directory.path(), &["gateway", "--no-such-flag"]));
+    assert_eq!(code, Some(2), "{err}");
+    let (code, _, err) = output(handover(directory.path(), &["gateway"]).env("HANDOVER_LISTEN", "0.0.0.0:0"));
+    assert!(code == Some(2) && err.contains("set proxy_token or listen on 127.0.0.1"), "{err}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_its_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let value = std::ffi::OsStr::from_bytes(b"geheim\xff");
+    let (code, _, err) = output(handover(directory.path(), &["gateway"]).env("HANDOVER_PROXY_TOKEN", value));
+    assert!(code == Some(2) && err.starts_with("env HANDOVER_PROXY_TOKEN: proxy_token: found"), "{err}");
+    assert!(!err.contains("geheim"), "{err}");
+}
+
+#[test]
+fn all_keys_are_listed_and_the_help_teaches() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, keys, _) = output(&mut handover(directory.path(), &["gateway", "--list-keys"]));
+    assert!(code == Some(0) && keys.contains("HANDOVER_LIMITS_HEADER_TIMEOUT") && keys.contains("[[route]]"), "{keys}");
+    let mut command = handover(directory.path(), &["gateway", "--help"]);
+    let (code, help, _) = output(command.env("HANDOVER_CONFIG", "secret-path"));
+    assert!(code == Some(0) && help.contains("Exit codes:") && help.contains("--origin http://"), "{help}");
+    assert!(!help.contains("secret-path"));
+}
+
+#[test]
+fn the_curl_line_of_the_banner_works_and_term_ends_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(directory.path(), &[]);
+    let banner = gateway.banner();
+    assert!(banner.contains(&format!("  curl http://{}/healthz\n", gateway.address)), "{banner}");
+    assert!(gateway.answer(HEALTHZ).starts_with("HTTP/1.1 200 "));
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit_code(), Some(0), "{}", stderr(directory.path()));
+}
+
+#[test]
+fn hup_takes_a_good_configuration_and_keeps_the_old_one_otherwise() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("h.toml");
+    std::fs::write(&file, "[[platform]]\nname = \"one\"\n").unwrap();
+    let gateway = Gateway::start(directory.path(), &["--config", "h.toml", "--log-format", "json"]);
+    std::fs::write(&file, "[[platform]]\nname = \"one\"\nmax_retries = 99\nxyz = 1\n").unwrap();
+    gateway.signal(Signal::HUP);
+    let text = wait_for(directory.path(), "the old one stays");
+    assert!(text.contains("h.toml:3:15: platform.max_retries: found 99") && text.contains("h.toml:4:1: "), "{text}");
+    assert!(gateway.answer(HEALTHZ).starts_with("HTTP/1.1 200 "));
+    std::fs::write(&file, "[[platform]]\nname = \"one\"\n[[platform]]\nname = \"two\"\n").unwrap();
+    gateway.signal(Signal::HUP);
+    let text = wait_for(directory.path(), "reloaded: config ok: 1 node, 3 platforms");
+    assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{text}");
+    std::fs::write(&file, "workers = 250\n").unwrap();
+    gateway.signal(Signal::HUP);
+    wait_for(directory.path(), "workers has changed: that needs a restart");
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.exit_code(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_has_its_exit_code_and_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, out, err) = output(&mut handover(directory.path(), &["gateway", "--listen", &address]));
+    assert_eq!((code, out.as_str()), (Some(3), ""));
+    assert!(err.contains(&address) && err.contains("--listen"), "{err}");
+}
+
+#[test]
+fn a_data_dir_that_cannot_be_used_has_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let (code, out, err) =
+        output(&mut handover(directory.path(), &["gateway", "--listen", "127.0.0.1:0", "--data-dir", "file/below"]));
+    assert_eq!((code, out.as_str()), (Some(4), ""), "{err}");
+    assert!(err.contains("file/below"), "{err}");
+}
+
+#[test]
+fn a_second_gateway_on_the_same_data_dir_has_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = Gateway::start(directory.path(), &[]);
+    let (code, _, err) = output(&mut handover(directory.path(), &["gateway", "--listen", "127.0.0.1:0"]));
+    assert_eq!(code, Some(4), "{err}");
+}
+
+#[test]
+fn a_certificate_that_is_none_is_an_error_of_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("h.toml"), "[tls]\ncert = \"h.toml\"\nkey = \"h.toml\"\n").unwrap();
+    let (code, _, err) =
+        output(&mut handover(directory.path(), &["gateway", "--listen", "127.0.0.1:0", "--config", "h.toml"]));
+    assert!(code == Some(2) && err.contains("h.toml"), "{err}");
+}
+
+#[test]
+fn a_level_that_is_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, _, err) = output(&mut handover(directory.path(), &["gateway", "--log-level", "a=b=c"]));
+    assert!(code == Some(2) && err.starts_with("flag --log-level: found \"a=b=c\""), "{err}");
+}

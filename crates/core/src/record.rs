@@ -1,0 +1,171 @@
+//! The record of one request: its attempts with what each decision saw, enough to take the decisions again.
+//!
+//! All fields are public, so that a record that was stored as rows or JSON can be put together again and
+//! [replayed](crate::replay).
+
+use std::time::Duration;
+
+use crate::decide::Spent;
+use crate::pick::Pick;
+use crate::{Facts, Outcome, Verdict};
+
+/// What happened to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where the session's draws came from.
+    pub seed: u64,
+    /// What was known of the request.
+    pub facts: Facts,
+    /// The attempts, in the order in which they began, those under way included.
+    pub attempts: Attempts,
+    /// The search for more endpoints, if there was one.
+    pub discovery: Option<Discovery>,
+    /// How many hedged dials the budget refused.
+    pub hedges_refused: u32,
+    /// When the session ended, since it began.
+    pub ended: Option<Duration>,
+    /// How it ended; `None` while it runs.
+    pub verdict: Option<Verdict>,
+}
+
+impl Record {
+    /// A record of a request that has had no attempt yet.
+    #[must_use]
+    pub const fn new(seed: u64, facts: Facts) -> Self {
+        Self { seed, facts, attempts: Attempts::new(), discovery: None, hedges_refused: 0, ended: None, verdict: None }
+    }
+
+    /// The attempt whose outcome the caller gets: the last one to end that did not merely lose a race.
+    #[must_use]
+    pub fn decisive(&self) -> Option<&AttemptRecord> {
+        let is_real = |attempt: &&AttemptRecord| !attempt.is_under_way() && !attempt.outcome.is_lost_race();
+        let real = self.attempts.iter().filter(is_real);
+        real.max_by_key(|attempt| (attempt.ended, attempt.attempt))
+    }
+}
+
+/// One attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Its number, counted from 1.
+    pub attempt: u32,
+    /// The index of its endpoint.
+    pub endpoint: u32,
+    /// Before this it would not have begun: the end of a backoff, of a `Retry-After`, of the stagger of a hedged dial.
+    pub due: Duration,
+    /// When it began.
+    pub started: Duration,
+    /// When its connection stood.
+    pub connected: Option<Duration>,
+    /// When it ended.
+    pub ended: Duration,
+    /// Whether it began beside another one.
+    pub hedged: bool,
+    /// What the choice of its endpoint saw.
+    pub pick: Pick,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the verdict saw besides the outcome.
+    pub spent: Spent,
+    /// What the budget answered when the verdict asked; `None` if it was not asked.
+    pub budget: Option<bool>,
+    /// What was said of it.
+    pub verdict: Verdict,
+}
+
+impl AttemptRecord {
+    /// Whether it has not ended yet, so that its end, outcome and verdict say nothing.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        // The verdict on an attempt sees at least that attempt.
+        self.spent.attempts == 0
+    }
+}
+
+/// The search for more endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// How many attempts had begun when it was asked for.
+    pub after: u32,
+    /// Whether any were found; `None` while it runs.
+    pub found: Option<bool>,
+}
+
+/// Attempts in the order in which they began. The first one is kept inline: most requests need no other, and they
+/// should not pay for a heap allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    first: Option<AttemptRecord>,
+    more: Vec<AttemptRecord>,
+}
+
+impl Attempts {
+    /// No attempts.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { first: None, more: Vec::new() }
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, attempt: AttemptRecord) {
+        if self.first.is_none() {
+            self.first = Some(attempt);
+        } else {
+            self.more.push(attempt);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The attempt at a position, counted from 0.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&AttemptRecord> {
+        if index == 0 { self.first.as_ref() } else { self.more.get(index - 1) }
+    }
+
+    /// As [`get`](Self::get), to change it.
+    #[must_use]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut AttemptRecord> {
+        if index == 0 { self.first.as_mut() } else { self.more.get_mut(index - 1) }
+    }
+
+    /// The one that began last.
+    #[must_use]
+    pub fn last(&self) -> Option<&AttemptRecord> {
+        self.more.last().or(self.first.as_ref())
+    }
+
+    /// All of them, in the order in which they began.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &AttemptRecord> + Clone {
+        self.first.iter().chain(&self.more)
+    }
+
+    /// As [`iter`](Self::iter), to change them.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut AttemptRecord> {
+        self.first.iter_mut().chain(&mut self.more)
+    }
+}
+
+impl FromIterator<AttemptRecord> for Attempts {
+    fn from_iter<I: IntoIterator<Item = AttemptRecord>>(attempts: I) -> Self {
+        let mut all = Self::new();
+        all.extend(attempts);
+        all
+    }
+}
+
+impl Extend<AttemptRecord> for Attempts {
+    fn extend<I: IntoIterator<Item = AttemptRecord>>(&mut self, attempts: I) {
+        attempts.into_iter().for_each(|attempt| self.push(attempt));
+    }
+}

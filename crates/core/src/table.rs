@@ -1,0 +1,103 @@
+//! The verdict table of the README, generated from [`decide`] itself so that it cannot say anything else.
+
+use std::time::Duration;
+
+use crate::BodyLeft::{Consumed, Whole};
+use crate::{
+    Budget, Facts, Failure, Fault, Outcome, Policy, PolicyParts, Replay, Sent, Spent, Stage, StatusSet, Unlimited,
+    Verdict, decide,
+};
+
+/// The columns: a policy's proof, and a request where that makes a difference.
+const COLUMNS: [(&str, Replay, bool); 4] = [
+    ("`unsent`", Replay::Unsent, true),
+    ("`idempotent`: GET, or keyed", Replay::Idempotent, true),
+    ("`idempotent`: POST", Replay::Idempotent, false),
+    ("`always`", Replay::Always, false),
+];
+
+/// A status that the table's policy does not take as an answer.
+const UNWELCOME: u16 = 503;
+
+/// What happened, and what was left when it did.
+struct Row {
+    what: &'static str,
+    outcome: Outcome,
+    spent: Spent,
+    opted_out: bool,
+    is_budget_empty: bool,
+}
+
+/// The table as Markdown, its last line ended too.
+#[must_use]
+pub fn verdict_table() -> String {
+    let titles: Vec<_> = COLUMNS.iter().map(|(title, ..)| *title).collect();
+    let mut table = format!("| what happened | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(COLUMNS.len()));
+    for row in rows() {
+        let cells: Vec<_> = COLUMNS.iter().map(|(_, replay, repeatable)| cell(&row, *replay, *repeatable)).collect();
+        table.push_str(&format!("| {} | {} |\n", row.what, cells.join(" | ")));
+    }
+    table
+}
+
+/// The verdict of one row under one column's policy.
+fn cell(row: &Row, replay: Replay, repeatable: bool) -> String {
+    let parts = PolicyParts {
+        replay,
+        retry_statuses: StatusSet::from_iter([UNWELCOME]),
+        deadline: Some(DEADLINE),
+        ..PolicyParts::default()
+    };
+    let policy = Policy::try_new(parts).expect("the default with a status and a deadline is valid");
+    let facts = Facts { idempotent: repeatable, opted_out: row.opted_out, ..Facts::default() };
+    let mut empty = Empty;
+    let mut unlimited = Unlimited;
+    let budget: &mut dyn Budget = if row.is_budget_empty { &mut empty } else { &mut unlimited };
+    let verdict = decide(&policy, &facts, &row.outcome, &row.spent, budget);
+    let word = match verdict {
+        Verdict::Done(_) => "done",
+        Verdict::TryNext(_) => "**next**",
+        Verdict::Stop(_) => "stop",
+    };
+    format!("{word}: {}", verdict.reason().as_str().replace('_', " "))
+}
+
+/// The deadline of the table's policy; any will do that the rows can keep or miss.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A budget with nothing in it.
+struct Empty;
+
+impl Budget for Empty {
+    fn try_take(&mut self) -> bool {
+        false
+    }
+}
+
+/// All rows: what may happen to a request first, then what may be used up when it could be tried again.
+fn rows() -> Vec<Row> {
+    let answered = |status, body| Outcome::Answered { status, retry_after: None, body };
+    let failed = |stage, fault, sent, body| Outcome::Failed(Failure { stage, fault, sent, body });
+    let refused = failed(Stage::Dial, Fault::Refused, Sent::No, Whole);
+    let left = Spent { attempts: 1, now: Duration::ZERO, untried: true, in_flight: false, delay: Duration::ZERO };
+    let beside = Spent { in_flight: true, ..left };
+    let row = |what, outcome, spent| Row { what, outcome, spent, opted_out: false, is_budget_empty: false };
+    vec![
+        row("answered, a status the policy takes", answered(200, Whole), left),
+        row("answered, a status to try again on", answered(UNWELCOME, Whole), left),
+        row("the same, body already read", answered(UNWELCOME, Consumed), left),
+        row("failed, nothing sent", refused, left),
+        row("failed, maybe sent", failed(Stage::Send, Fault::Reset, Sent::Maybe, Whole), left),
+        row("failed, sent", failed(Stage::AwaitHead, Fault::Timeout, Sent::Yes, Whole), left),
+        row("failed, nothing sent, body already read", failed(Stage::Send, Fault::Reset, Sent::No, Consumed), left),
+        row("failed, maybe sent, body already read", failed(Stage::Send, Fault::Reset, Sent::Maybe, Consumed), left),
+        row("the caller left", failed(Stage::Dial, Fault::Cancelled, Sent::No, Whole), left),
+        row("failed, nothing sent, another dial under way", refused, beside),
+        row("another dial connected first", failed(Stage::Dial, Fault::LostRace, Sent::No, Whole), beside),
+        Row { opted_out: true, ..row("nothing sent, the caller wants one attempt", refused, left) },
+        row("nothing sent, attempts used up", refused, Spent { attempts: crate::ATTEMPTS_MAX, ..left }),
+        row("nothing sent, all endpoints tried", refused, Spent { untried: false, ..left }),
+        row("nothing sent, no time left", refused, Spent { now: DEADLINE, ..left }),
+        Row { is_budget_empty: true, ..row("nothing sent, budget empty", refused, left) },
+    ]
+}

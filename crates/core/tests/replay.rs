@@ -1,0 +1,169 @@
+//! A record that was tampered with does not replay, whichever of its decisions was changed.
+
+use std::time::Duration;
+
+use handover_core::{
+    Action, AttemptRecord, Attempts, BodyLeft, Discovery, Facts, Failure, Fault, Order, Outcome, Policy, PolicyParts,
+    Pool, Reason, Record, Replay, Sent, Session, Stage, StatusSet, Unlimited, Verdict, replay,
+};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn policy() -> Policy {
+    Policy::try_new(PolicyParts {
+        order: Order::Spread,
+        same_endpoint_again: true,
+        replay: Replay::Always,
+        retry_statuses: StatusSet::from_iter([503]),
+        max_attempts: 5,
+        ..PolicyParts::default()
+    })
+    .expect("valid")
+}
+
+/// A session with everything in it: a refused dial, a hedged one, an unwelcome answer, a pause, an answer.
+fn record() -> Record {
+    let policy = policy();
+    let mut session = Session::new(&policy, Facts::default(), 11);
+    let mut now = ms(0);
+    let unwelcome = Outcome::Answered { status: 503, retry_after: Some(ms(40)), body: BodyLeft::Whole };
+    let refused = Outcome::Failed(Failure::before_send(Stage::Dial, Fault::Refused));
+    let begin = |session: &mut Session<'_>, now: &mut Duration| loop {
+        match session.poll(*now, &3, &mut Unlimited) {
+            Action::Try { attempt, .. } | Action::Dial { attempt, .. } => return attempt,
+            Action::Wait { until } => *now = until,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = begin(&mut session, &mut now);
+    session.finished(ms(3), first, refused, &mut Unlimited);
+    now = ms(3);
+    let slow = begin(&mut session, &mut now);
+    let hedged = begin(&mut session, &mut now);
+    session.connected(now + ms(1), hedged);
+    session.finished(
+        now + ms(2),
+        slow,
+        Outcome::Failed(Failure::before_send(Stage::Dial, Fault::LostRace)),
+        &mut Unlimited,
+    );
+    session.finished(now + ms(9), hedged, unwelcome, &mut Unlimited);
+    now += ms(9);
+    let again = begin(&mut session, &mut now);
+    session.connected(now, again);
+    let answer = Outcome::Answered { status: 200, retry_after: None, body: BodyLeft::Whole };
+    session.finished(now + ms(1), again, answer, &mut Unlimited);
+    session.into_record()
+}
+
+/// The record with one attempt changed.
+fn with(index: usize, change: impl FnOnce(&mut AttemptRecord)) -> Record {
+    let mut record = record();
+    let before = record.attempts.get(index).copied();
+    let attempt = record.attempts.get_mut(index).expect("there is such an attempt");
+    change(attempt);
+    assert_ne!(Some(*attempt), before, "the change changes something");
+    record
+}
+
+#[track_caller]
+fn differs(record: &Record, decision: &str) {
+    let difference = replay(&policy(), record).expect_err("the record was tampered with");
+    assert_eq!(difference.decision, decision, "{difference}");
+}
+
+#[test]
+fn the_record_replays_also_when_put_together_again_from_its_parts() {
+    let record = record();
+    assert_eq!(record.attempts.len(), 4);
+    assert!(record.attempts.get(2).is_some_and(|attempt| attempt.hedged));
+    assert_eq!(record.attempts.get(3).map(|attempt| attempt.pick.pool), Some(Pool::Again));
+    assert_eq!(record.decisive().map(|attempt| attempt.attempt), Some(4));
+    assert_eq!(replay(&policy(), &record), Ok(()));
+    let attempts: Attempts = record.attempts.iter().copied().collect();
+    let rebuilt =
+        Record { attempts, verdict: record.verdict, ended: record.ended, ..Record::new(11, Facts::default()) };
+    assert_eq!(rebuilt, record);
+    assert_eq!(replay(&policy(), &rebuilt), Ok(()));
+}
+
+#[test]
+fn a_changed_beginning_is_noticed() {
+    differs(&with(1, |attempt| attempt.attempt = 3), "number");
+    differs(&with(1, |attempt| attempt.endpoint = 7), "pick");
+    differs(&with(0, |attempt| (attempt.endpoint, attempt.pick.chosen.endpoint) = (2, 2)), "pick");
+    differs(&with(0, |attempt| attempt.pick.chosen.place = 9), "pick");
+    differs(&with(0, |attempt| attempt.pick.chosen.cost = 1), "pick");
+    differs(&with(0, |attempt| attempt.pick.size = 4), "pick");
+    differs(&with(1, |attempt| attempt.pick.size = 3), "pick");
+    differs(&with(1, |attempt| attempt.pick.pool = Pool::Again), "due");
+    differs(&with(0, |attempt| attempt.pick.other = None), "pick");
+    differs(&with(3, |attempt| attempt.due -= ms(1)), "due");
+    differs(&with(3, |attempt| attempt.started = attempt.due - ms(1)), "due");
+    differs(&with(2, |attempt| attempt.due += ms(1)), "due");
+    differs(&with(2, |attempt| attempt.hedged = false), "due");
+    // It began in the very moment in which the first one ended, so it could have been a hedge; its backoff tells.
+    differs(&with(1, |attempt| attempt.hedged = true), "spent");
+}
+
+#[test]
+fn a_changed_end_is_noticed() {
+    let maybe = Failure { stage: Stage::Send, fault: Fault::Reset, sent: Sent::Maybe, body: BodyLeft::Consumed };
+    differs(&with(0, |attempt| attempt.outcome = Outcome::Failed(maybe)), "verdict");
+    differs(&with(0, |attempt| attempt.verdict = Verdict::Stop(Reason::NotSent)), "verdict");
+    differs(&with(0, |attempt| attempt.verdict = Verdict::TryNext(Reason::InFlight)), "verdict");
+    differs(&with(0, |attempt| attempt.budget = None), "budget");
+    differs(&with(0, |attempt| attempt.budget = Some(false)), "verdict");
+    differs(&with(3, |attempt| attempt.budget = Some(true)), "budget");
+    differs(&with(0, |attempt| attempt.spent.attempts = 4), "spent");
+    differs(&with(0, |attempt| attempt.spent.untried = false), "spent");
+    differs(&with(0, |attempt| attempt.spent.in_flight = true), "spent");
+    differs(&with(1, |attempt| attempt.spent.in_flight = false), "spent");
+    differs(&with(0, |attempt| attempt.spent.delay = ms(1)), "spent");
+    differs(&with(0, |attempt| attempt.ended += ms(1)), "spent");
+}
+
+#[test]
+fn a_changed_whole_is_noticed() {
+    differs(&Record { verdict: Some(Verdict::Stop(Reason::EndpointsExhausted)), ..record() }, "end");
+    differs(&Record { verdict: None, ..record() }, "end");
+    differs(&Record { seed: 12, ..record() }, "pick");
+    let shorter: Attempts = record().attempts.iter().take(3).copied().collect();
+    differs(&Record { attempts: shorter, ..record() }, "end");
+    differs(&Record { attempts: Attempts::new(), ..record() }, "end");
+    differs(&Record { facts: Facts { opted_out: true, ..Facts::default() }, ..record() }, "verdict");
+    let discovery = Some(Discovery { after: 0, found: Some(false) });
+    let none_found = Record {
+        verdict: Some(Verdict::Stop(Reason::NothingDiscovered)),
+        ended: Some(ms(1)),
+        discovery,
+        ..Record::new(1, Facts::default())
+    };
+    assert_eq!(replay(&policy(), &none_found), Ok(()));
+    differs(&Record { discovery: None, ..none_found }, "end");
+}
+
+#[test]
+fn another_policy_decides_otherwise() {
+    for (parts, decision) in [
+        (PolicyParts { replay: Replay::Unsent, ..*policy().parts() }, "verdict"),
+        (PolicyParts { max_attempts: 3, ..*policy().parts() }, "verdict"),
+        (PolicyParts { order: Order::Priority, ..*policy().parts() }, "pick"),
+        (PolicyParts { dial_stagger: None, ..*policy().parts() }, "due"),
+        (PolicyParts { same_endpoint_again: false, ..*policy().parts() }, "verdict"),
+        (PolicyParts { deadline: Some(ms(200)), ..*policy().parts() }, "due"),
+    ] {
+        let other = Policy::try_new(parts).expect("valid");
+        let difference = replay(&other, &record()).expect_err("decided under another policy");
+        assert_eq!(difference.decision, decision, "{difference}");
+    }
+}
+
+#[test]
+fn a_difference_says_what_and_where() {
+    let difference = replay(&policy(), &with(0, |attempt| attempt.verdict = Verdict::Stop(Reason::NotSent)));
+    let text = difference.expect_err("tampered with").to_string();
+    assert_eq!(text, "attempt 1: verdict is recorded as Stop(NotSent), but decided as TryNext(NotSent)");
+}

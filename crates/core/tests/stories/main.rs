@@ -1,0 +1,6 @@
+//! Decisions and sessions as text: what happened on the left, what the core said on the right.
+
+mod decide;
+mod orders;
+mod session;
+mod text;

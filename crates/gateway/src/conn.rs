@@ -1,0 +1,288 @@
+//! One HTTP/1.1 connection to a node, and one exchange at a time on it, with proof of what was sent.
+//!
+//! The connection is driven inside the task of the request that uses it, not by a task of its own: nothing has to be woken
+//! across tasks, and giving a request up is dropping the connection, synchronously. After that nothing can be written any
+//! more, which is what makes the counters read afterwards a proof (see [`crate::wire`] for the gate).
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use handover_core::{Fault, Sent, Stage};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::Sleep;
+
+use crate::body::RequestBody;
+use crate::dial::{DialError, RawCounter, Stream, fault_of};
+use crate::wire::{Gate, Wire};
+
+/// A reused connection that rested longer than this is looked at with a system call before it is used again; a shorter rest
+/// is trusted to the event loop. 1 ms: an idle connection's FIN takes a scheduling turn to be told, not more.
+const PROBE_AFTER: Duration = Duration::from_millis(1);
+
+/// Largest response head from a node, in bytes: the same as is allowed from clients by default.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection to a node, or through it to a target.
+pub(crate) struct NodeConn {
+    http: http1::Connection<TokioIo<Wire>, RequestBody>,
+    sender: http1::SendRequest<RequestBody>,
+    gate: Arc<Gate>,
+    raw: RawCounter,
+    pub(crate) peer: SocketAddr,
+    timer: Pin<Box<Sleep>>,
+    rested_since: Instant,
+    /// Bytes read from it before the current exchange.
+    read_before: u64,
+    raw_before: u64,
+}
+
+/// Why an exchange got no response head. The connection is gone.
+pub(crate) struct ExchangeError {
+    pub(crate) stage: Stage,
+    pub(crate) fault: Fault,
+    pub(crate) sent: Sent,
+    pub(crate) errno: Option<i32>,
+    pub(crate) written_bytes: u64,
+    pub(crate) text: String,
+}
+
+impl ExchangeError {
+    /// Whether the connection was dead when the request came to it, and nothing of the request left.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        self.sent == Sent::No && self.fault != Fault::Timeout
+    }
+
+    /// A dial that replaced a dead idle connection failed.
+    pub(crate) fn of_dial(error: &DialError) -> Self {
+        ExchangeError {
+            stage: error.stage,
+            fault: error.fault,
+            sent: Sent::No,
+            errno: error.errno,
+            written_bytes: 0,
+            text: error.message.to_string(),
+        }
+    }
+}
+
+impl From<hyper::Error> for ExchangeError {
+    /// HTTP could not even be begun on a fresh connection.
+    fn from(error: hyper::Error) -> Self {
+        let (fault, errno) = fault_of_exchange(&error);
+        let text = full_text(&error);
+        ExchangeError { stage: Stage::Send, fault, sent: Sent::No, errno, written_bytes: 0, text }
+    }
+}
+
+impl NodeConn {
+    /// Speaks HTTP/1.1 on a fresh stream. Cancel safe: dropping it closes the stream.
+    pub(crate) async fn start(stream: Stream, peer: SocketAddr, timeout: Duration) -> Result<Box<Self>, ExchangeError> {
+        let gate = Arc::new(Gate::default());
+        let raw = stream.raw_counter();
+        let io = TokioIo::new(Wire::new(stream, Arc::clone(&gate)));
+        let (sender, http) = http1::Builder::new().max_header_size(HEAD_BYTES_MAX).handshake(io).await?;
+        Ok(Box::new(NodeConn {
+            http,
+            sender,
+            gate,
+            raw,
+            peer,
+            timer: Box::pin(tokio::time::sleep(timeout)),
+            rested_since: Instant::now(),
+            read_before: 0,
+            raw_before: 0,
+        }))
+    }
+
+    /// Bytes of the current exchange: written to the raw socket, and read from the node.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        (self.raw.written() - self.raw_before, self.gate.read_bytes() - self.read_before)
+    }
+
+    /// The exchange is over; the connection rests from now on.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.rested_since = now;
+    }
+
+    pub(crate) fn rested(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.rested_since)
+    }
+
+    /// Whether an idle connection can take a request: open on both sides as far as the kernel knows.
+    pub(crate) fn is_reusable(&mut self, now: Instant) -> bool {
+        self.gate.probe(self.rested(now) >= PROBE_AFTER);
+        let mut cx = Context::from_waker(Waker::noop());
+        let open = self.http.poll_without_shutdown(&mut cx).is_pending();
+        self.gate.probe(false);
+        open && self.sender.is_ready()
+    }
+
+    /// Drives the connection while its response body is read. Ready: the connection is over.
+    pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.http.poll_without_shutdown(cx)
+    }
+
+    /// Whether the last exchange is over on the wire, so that the connection can rest.
+    pub(crate) fn is_at_rest(&mut self) -> bool {
+        if self.sender.is_ready() {
+            return true;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        self.http.poll_without_shutdown(&mut cx).is_pending() && self.sender.is_ready()
+    }
+
+    /// Takes the stream back after the node switched protocols, with bytes that came behind its response head.
+    pub(crate) async fn into_switched(mut self) -> Result<(Stream, bytes::Bytes), hyper::Error> {
+        poll_fn(|cx| self.http.poll_without_shutdown(cx)).await?;
+        let parts = self.http.into_parts();
+        Ok((parts.io.into_inner().into_stream(), parts.read_buf))
+    }
+
+    /// Sends a request and waits for the response head, no longer than `timeout` without progress of the
+    /// request's body; `give_up` is when that time is first over.
+    ///
+    /// Not cancel safe in the sense of resuming: dropping the future gives the request up, and whoever drops it must drop
+    /// the connection too, which closes it with nothing more written.
+    ///
+    /// # Errors
+    /// What went wrong, with what is proven of the request; the connection is consumed.
+    pub(crate) async fn exchange(
+        mut self: Box<Self>,
+        request: Request<RequestBody>,
+        timeout: Duration,
+        give_up: tokio::time::Instant,
+    ) -> Result<(Box<Self>, Response<Incoming>), ExchangeError> {
+        let body = request.body().clone();
+        (self.raw_before, self.read_before) = (self.raw.written(), self.gate.read_bytes());
+        self.gate.open();
+        self.timer.as_mut().reset(give_up);
+        let ended = {
+            // The connection alone completes this future, in this very task. So it is polled behind the connection and with
+            // no waker (it would only wake the task that is running), and outside of the cooperative budget, whose
+            // exhaustion would be told to that missing waker.
+            let mut response = pin!(tokio::task::coop::unconstrained(self.sender.try_send_request(request)));
+            let (http, timer) = (&mut self.http, &mut self.timer);
+            let mut seen = 0;
+            poll_fn(|cx| {
+                let over = http.poll_without_shutdown(cx);
+                let mut quiet = Context::from_waker(Waker::noop());
+                if let Poll::Ready(result) = response.as_mut().poll(&mut quiet) {
+                    return Poll::Ready(Ended::from(result));
+                }
+                if over.is_ready() {
+                    return Poll::Ready(Ended::Lost);
+                }
+                while timer.as_mut().poll(cx).is_ready() {
+                    let now = body.bytes_read();
+                    if now == seen {
+                        return Poll::Ready(Ended::TimedOut);
+                    }
+                    seen = now;
+                    timer.as_mut().reset((Instant::now() + timeout).into());
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        match ended {
+            Ended::Head(response) => Ok((self, response)),
+            Ended::Failed(given_back, error) => Err(self.failed(given_back, Some(&error), Fault::Closed, &body)),
+            Ended::Lost => Err(self.failed(false, None, Fault::Closed, &body)),
+            Ended::TimedOut => Err(self.failed(false, None, Fault::Timeout, &body)),
+        }
+    }
+
+    /// Gives the request up and says what is proven of it.
+    fn failed(
+        self: Box<Self>,
+        given_back: bool,
+        error: Option<&hyper::Error>,
+        fault: Fault,
+        body: &RequestBody,
+    ) -> ExchangeError {
+        let NodeConn { http, sender, gate, raw, raw_before, .. } = *self;
+        let unwritten = gate.revoke();
+        // From here on nothing can be written: what the counter says is final.
+        drop((http, sender));
+        let written_bytes = raw.written() - raw_before;
+        let sent = if given_back || unwritten || written_bytes == 0 { Sent::No } else { Sent::Maybe };
+        let waited = written_bytes > 0 && body.is_ended();
+        let (fault, errno) = error.map_or((fault, None), fault_of_exchange);
+        let text = match (error, fault) {
+            (Some(error), _) => full_text(error),
+            (None, Fault::Timeout) if waited => "no response head in time".to_owned(),
+            (None, Fault::Timeout) => "the request could not be written in time".to_owned(),
+            (None, _) => "the connection closed before the response".to_owned(),
+        };
+        let stage = if waited { Stage::AwaitHead } else { Stage::Send };
+        ExchangeError { stage, fault, sent, errno, written_bytes, text }
+    }
+}
+
+/// How the wait for a response head ended.
+enum Ended {
+    Head(Response<Incoming>),
+    /// hyper's error, and whether it gave the request back unserialised.
+    Failed(bool, hyper::Error),
+    /// The connection ended and the request's future did not learn of it.
+    Lost,
+    TimedOut,
+}
+
+type SendResult = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>;
+
+impl From<SendResult> for Ended {
+    fn from(result: SendResult) -> Self {
+        match result {
+            Ok(response) => Ended::Head(response),
+            Err(mut error) => Ended::Failed(error.take_message().is_some(), error.into_error()),
+        }
+    }
+}
+
+fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
+    if let Some(io) = io_cause(error) {
+        let (fault, errno) = fault_of(io);
+        // hyper reports a peer's FIN in the middle of a message as an I/O error too.
+        let closed = io.kind() == io::ErrorKind::UnexpectedEof;
+        return (if closed { Fault::Closed } else { fault }, errno);
+    }
+    let fault = if error.is_parse() {
+        Fault::Protocol
+    } else if error.is_user() {
+        Fault::Cancelled
+    } else {
+        Fault::Closed
+    };
+    (fault, None)
+}
+
+fn io_cause(error: &hyper::Error) -> Option<&io::Error> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error with its causes, outermost first.
+pub(crate) fn full_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,248 @@
+//! The doors: which of them a request comes through, what it asks for, and the answer it gets.
+
+mod answer;
+
+use std::rc::Rc;
+
+use handover_core::{Facts, is_idempotent};
+use http::header::{self, HeaderValue};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::checks::{self, Form};
+use crate::config::Forwarded;
+use crate::dial::Target;
+use crate::errors::ErrorCode;
+use crate::headers;
+use crate::identity::{self, Identity};
+use crate::ledger::{Asked, Ledger};
+use crate::log::Door;
+use crate::node::Platform;
+use crate::plan::View;
+use crate::reverse;
+use crate::serve::{Active, Client};
+use crate::trip::{Head, Trip};
+use crate::tunneling;
+use crate::worker::Worker;
+
+/// A request that found its way: everything decided but the node.
+struct Routed {
+    door: Door,
+    platform: Rc<Platform>,
+    /// `None`: the platform's nodes are the target.
+    target: Option<Rc<Target>>,
+    account: String,
+    /// Host and port as they are logged.
+    target_host: Box<str>,
+    target_url: Box<str>,
+    uri: Uri,
+    /// `Host` for the upstream, unless the client's own goes through.
+    host: Option<HeaderValue>,
+    /// Prefix of the path form, for redirects.
+    prefix: Option<String>,
+    /// It came as for a proxy: the client's identity never goes on.
+    anonymous: bool,
+}
+
+/// Answers one request. Dropping it gives the request up.
+pub(crate) async fn handle(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let active = Active::new(&client);
+    let view = worker.view();
+    let form = match checks::form_of(&request) {
+        Ok(form) => form,
+        Err(code) => return answer::refused(code, &client),
+    };
+    let response = match form {
+        Form::Connect(target) => connect(&worker, &client, &view, target, request).await,
+        Form::Origin if is_control_plane(request.uri().path()) => answer::control_plane(&request),
+        form => match route(&view, form, &request) {
+            Ok(routed) => exchange(&worker, &client, &view, routed, request).await,
+            Err(code) => answer::refused(code, &client),
+        },
+    };
+    drop(active);
+    response
+}
+
+fn is_control_plane(path: &str) -> bool {
+    let first = path.get(1..).unwrap_or_default().split('/').next().unwrap_or_default();
+    matches!(first, "healthz" | "api" | "ui" | "metrics")
+}
+
+/// Finds platform and target of a request that is not a tunnel.
+fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed, ErrorCode> {
+    if let Form::Forward(target, authority) = form {
+        let identity = identity::of_forward(request.headers(), view.config.proxy_token.as_ref())?;
+        return carried(view, Door::Forward, identity, target, &authority, own_path(request.uri()), None);
+    }
+    let host = host_of(request);
+    if let Some(route) = view.config.route(host, request.uri().path()) {
+        return Ok(to_origins(&view.platforms[route.platform], host, request));
+    }
+    let reverse = reverse::parse(request.uri(), view.config.proxy_token.as_ref())?;
+    let mut identity = reverse.identity;
+    if let Some(account) = request.headers().get(headers::ACCOUNT).and_then(|v| v.to_str().ok()) {
+        identity.account = account.trim().to_owned();
+    }
+    carried(view, Door::Reverse, identity, reverse.target, &reverse.authority, reverse.path, Some(reverse.prefix))
+}
+
+fn own_path(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+fn host_of(request: &Request<Incoming>) -> &str {
+    let header = request.headers().get(header::HOST).and_then(|v| v.to_str().ok());
+    header.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default()
+}
+
+/// A request that nodes carry to the target it names.
+fn carried(
+    view: &View,
+    door: Door,
+    identity: Identity,
+    target: Target,
+    authority: &Authority,
+    path: PathAndQuery,
+    prefix: Option<String>,
+) -> Result<Routed, ErrorCode> {
+    let platform = view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)?;
+    view.rules.check_literal(&target).map_err(|_| ErrorCode::TargetDenied)?;
+    let scheme = if target.tls { "https" } else { "http" };
+    Ok(Routed {
+        door,
+        platform: Rc::clone(platform),
+        account: identity.account,
+        target_host: authority.as_str().into(),
+        target_url: format!("{scheme}://{authority}{path}").into(),
+        uri: Uri::from(path),
+        host: Some(HeaderValue::try_from(authority.as_str()).map_err(|_| ErrorCode::InvalidHost)?),
+        prefix,
+        anonymous: door == Door::Forward,
+        target: Some(Rc::new(target)),
+    })
+}
+
+/// A request that goes to nodes that are themselves the target.
+fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) -> Routed {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let missing = !request.headers().contains_key(header::HOST);
+    let mut url = String::with_capacity(7 + host.len() + path.len());
+    for part in ["http://", host, path] {
+        url.push_str(part);
+    }
+    Routed {
+        door: Door::Reverse,
+        platform: Rc::clone(platform),
+        target: None,
+        account: String::new(),
+        target_host: host.into(),
+        target_url: url.into(),
+        // The form is origin-form already, except in HTTP/2.
+        uri: if uri.authority().is_none() { uri.clone() } else { Uri::from(own_path(uri)) },
+        host: if missing { HeaderValue::try_from(host).ok().filter(|h| !h.is_empty()) } else { None },
+        prefix: None,
+        anonymous: false,
+    }
+}
+
+/// Sends a request through the platform and answers with what comes back.
+async fn exchange(
+    worker: &Rc<Worker>,
+    client: &Rc<Client>,
+    view: &View,
+    routed: Routed,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let (mut parts, body) = request.into_parts();
+    let websocket = client.http1 && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
+    let facts = Facts { idempotent: is_idempotent(parts.method.as_str()), ..Facts::default() };
+    if let Err(code) = outgoing(&mut parts.headers, &routed, view, client, websocket) {
+        return answer::refused(code, client);
+    }
+    let asked = Asked {
+        door: routed.door,
+        client: client.ip,
+        account: routed.account.into(),
+        target_host: routed.target_host,
+        target_url: routed.target_url,
+        method: parts.method.clone(),
+    };
+    let head = Head { method: parts.method, uri: routed.uri, headers: parts.headers };
+    let body = RequestBody::new(body);
+    let ledger = Ledger::new(Rc::clone(worker), asked);
+    let trip = Trip::new(worker, &routed.platform, routed.target, facts, ledger);
+    match trip.exchange(head, body.clone()).await {
+        Ok(arrived) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            answer::switched(*arrived, websocket, client).await
+        }
+        Ok(arrived) => answer::relayed(*arrived, body, view, routed.prefix.as_deref()),
+        Err(failed) => answer::failed(*failed),
+    }
+}
+
+/// Makes the client's headers those of the upstream request.
+fn outgoing(
+    map: &mut HeaderMap,
+    routed: &Routed,
+    view: &View,
+    client: &Client,
+    websocket: bool,
+) -> Result<(), ErrorCode> {
+    headers::strip_hop_by_hop(map)?;
+    map.remove(headers::ACCOUNT);
+    if routed.anonymous || view.config.forwarded == Forwarded::Strip {
+        headers::strip_identity(map);
+    } else {
+        headers::append_forwarded(map, client.ip);
+    }
+    if let Some(host) = &routed.host {
+        map.insert(header::HOST, host.clone());
+    }
+    if websocket {
+        headers::ask_for_websocket(map);
+    }
+    Ok(())
+}
+
+/// Opens a tunnel to the target. What the client sends behind its head stays unread until the 2xx has gone to it.
+async fn connect(
+    worker: &Rc<Worker>,
+    client: &Rc<Client>,
+    view: &View,
+    target: Target,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let routed = identity::of_forward(request.headers(), view.config.proxy_token.as_ref()).and_then(|identity| {
+        let platform = view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)?;
+        view.rules.check_literal(&target).map_err(|_| ErrorCode::TargetDenied)?;
+        Ok((Rc::clone(platform), identity))
+    });
+    let (platform, identity) = match routed {
+        Ok(routed) => routed,
+        Err(code) => return answer::refused(code, client),
+    };
+    let authority = request.uri().authority().map_or("", Authority::as_str);
+    let asked = Asked {
+        door: Door::Connect,
+        client: client.ip,
+        account: identity.account.into(),
+        target_host: authority.into(),
+        target_url: Box::default(),
+        method: Method::CONNECT,
+    };
+    let ledger = Ledger::new(Rc::clone(worker), asked);
+    let trip = Trip::new(worker, &platform, Some(Rc::new(target)), Facts::default(), ledger);
+    match trip.open().await {
+        Ok(opened) if request.version() == Version::HTTP_2 => tunneling::accept_http2(*opened, request, view),
+        Ok(opened) => tunneling::accept_http1(*opened, client, view),
+        Err(failed) => answer::failed(*failed),
+    }
+}

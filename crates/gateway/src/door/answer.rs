@@ -1,0 +1,115 @@
+//! What the client gets: a node's answer made fit for it, or the gateway's own words.
+
+use std::rc::Rc;
+
+use handover_core::{Fault, Stage};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::conn::full_text;
+use crate::errors::{self, ErrorCode};
+use crate::headers;
+use crate::plan::View;
+use crate::relay::{Home, Relay};
+use crate::reverse;
+use crate::serve::Client;
+use crate::trip::{Answer, Failed};
+use crate::tunneling::Takeover;
+
+/// A response of the gateway's own to a request that went nowhere.
+pub(super) fn refused(code: ErrorCode, client: &Client) -> Response<ResponseBody> {
+    let mut response = own(code, None, false);
+    if client.http1 && matches!(code, ErrorCode::BadRequest(_)) {
+        // Where a message was malformed, what follows it cannot be trusted to be the next one.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn own(code: ErrorCode, fault: Option<Fault>, response_wait: bool) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::text(code.body()));
+    *response.status_mut() = code.status();
+    response.headers_mut().extend(code.headers(fault, response_wait));
+    response
+}
+
+/// The failure of a request whose attempts are over: the real last error, and the id to ask `handover explain` about.
+pub(super) fn failed(failed: Failed) -> Response<ResponseBody> {
+    let Failed { code, fault, response_wait, mut ledger } = failed;
+    let mut response = own(code, fault, response_wait);
+    let id = HeaderValue::from_str(ledger.id.text().as_str()).expect("an id is letters and digits");
+    response.headers_mut().insert(errors::ID_HEADER, id);
+    ledger.answered(code.status().as_u16(), Some(code));
+    ledger.close(false);
+    response
+}
+
+/// A node's answer on its way to the client.
+pub(super) fn relayed(
+    answer: Answer,
+    request_body: RequestBody,
+    view: &View,
+    prefix: Option<&str>,
+) -> Response<ResponseBody> {
+    let Answer { response, conn, in_flight, target, mut ledger } = answer;
+    let (mut parts, incoming) = response.into_parts();
+    headers::strip_response(&mut parts.headers);
+    // The node's version says nothing about the client's connection.
+    parts.version = Version::HTTP_11;
+    if let Some(prefix) = prefix {
+        rewrite_location(&mut parts.headers, prefix);
+    }
+    ledger.answered(parts.status.as_u16(), None);
+    let home = Home { in_flight, target, idle_max: view.config.limits.node_idle_max };
+    let relay = Relay::new(incoming, conn, home, request_body, ledger);
+    Response::from_parts(parts, ResponseBody::Relay(Box::new(relay)))
+}
+
+fn rewrite_location(map: &mut http::HeaderMap, prefix: &str) {
+    let location = map.get(header::LOCATION).and_then(|v| v.to_str().ok());
+    let rewritten = location.and_then(|l| reverse::rewritten_location(l, prefix));
+    if let Some(value) = rewritten.and_then(|l| HeaderValue::try_from(l).ok()) {
+        map.insert(header::LOCATION, value);
+    }
+}
+
+/// A node switched protocols: to WebSocket if the client asked for it, anything else is the node's mistake.
+pub(super) async fn switched(answer: Answer, websocket: bool, client: &Rc<Client>) -> Response<ResponseBody> {
+    let Answer { response, conn, in_flight, mut ledger, .. } = answer;
+    let mut parts = response.into_parts().0;
+    if !websocket || !headers::is_websocket(&parts.headers) {
+        return no_tunnel(ledger, Fault::Protocol, "the node switched to a protocol nobody had asked for");
+    }
+    let (stream, early) = match conn.into_switched().await {
+        Ok(switched) => switched,
+        Err(error) => return no_tunnel(ledger, Fault::Closed, &full_text(&error)),
+    };
+    headers::strip_response(&mut parts.headers);
+    headers::ask_for_websocket(&mut parts.headers);
+    ledger.answered(parts.status.as_u16(), None);
+    ledger.detail(ledger.attempts_begun()).stage = Stage::Tunnel;
+    client.takeover.replace(Some(Takeover { stream, early, in_flight, ledger }));
+    parts.version = Version::HTTP_11;
+    Response::from_parts(parts, ResponseBody::Empty)
+}
+
+fn no_tunnel(mut ledger: Box<crate::ledger::Ledger>, fault: Fault, text: &str) -> Response<ResponseBody> {
+    ledger.broke(Stage::AwaitHead, fault, None, text);
+    failed(Failed { code: ErrorCode::UpstreamRequestFailed, fault: Some(fault), response_wait: false, ledger })
+}
+
+/// The control plane's pages. More than health comes with the API.
+pub(super) fn control_plane(request: &Request<Incoming>) -> Response<ResponseBody> {
+    if request.uri().path() != "/healthz" {
+        return own(ErrorCode::NotFound, None, false);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return own(ErrorCode::MethodNotAllowed, None, false);
+    }
+    let mut response = Response::new(ResponseBody::text("{\"status\":\"ok\"}\n"));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

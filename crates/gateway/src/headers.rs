@@ -1,0 +1,295 @@
+//! Which header fields pass the gateway, in both directions (RFC 9110 §7.6.1), and which would betray the client.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+
+use crate::errors::ErrorCode;
+
+/// The account of a request, for platforms that tell accounts apart (reverse door); consumed here.
+pub(crate) const ACCOUNT: HeaderName = HeaderName::from_static("x-handover-account");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Hop-by-hop whether or not a `Connection` field names them. `Trailer` stays: trailers pass, and it announces them.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    PROXY_AUTHENTICATION_INFO,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Fields that tell the origin who the client is.
+const IDENTITY: [&str; 11] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
+
+/// `Connection` options that the two ends use between themselves.
+fn is_connection_option(token: &str) -> bool {
+    ["close", "keep-alive", "upgrade", "te", "http2-settings", "proxy-connection"]
+        .iter()
+        .any(|t| token.eq_ignore_ascii_case(t))
+}
+
+/// Fields that a client must not have removed by naming them in `Connection`: doing so changes framing, routing or identity
+/// behind the gateway's back (CVE-2022-31813 and CVE-2024-45410 are of this kind).
+fn may_be_nominated(token: &str) -> bool {
+    const KEPT: [&str; 10] = [
+        "host",
+        "content-length",
+        "content-type",
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "forwarded",
+        "via",
+        "x-handover-account",
+        "x-real-ip",
+    ];
+    let has_prefix = token.get(..12).is_some_and(|p| p.eq_ignore_ascii_case("x-forwarded-"));
+    !has_prefix && !KEPT.iter().any(|k| token.eq_ignore_ascii_case(k))
+}
+
+/// How many fields one message may nominate. Real clients name one or two; more is an attack on the parser behind.
+const NOMINATED_MAX: usize = 10;
+
+/// Removes what is meant for this hop only. Refuses a `Connection` field that names what it must not.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), ErrorCode> {
+    let trailers = has_te_trailers(headers);
+    if headers.contains_key(header::CONNECTION) {
+        for name in nominated(headers)? {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    Ok(())
+}
+
+fn has_te_trailers(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(header::TE).iter();
+    all.any(|v| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))))
+}
+
+fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, ErrorCode> {
+    let mut names = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let text = value.to_str().map_err(|_| ErrorCode::BadRequest("Malformed Connection header"))?;
+        for token in text.split(',').map(str::trim).filter(|t| !t.is_empty()) {
+            if is_connection_option(token) {
+                continue;
+            }
+            let name = HeaderName::from_bytes(token.as_bytes());
+            let name = name.map_err(|_| ErrorCode::BadRequest("Malformed Connection header"))?;
+            if !may_be_nominated(token) || names.len() == NOMINATED_MAX {
+                return Err(ErrorCode::BadRequest("Connection header names a field that it must not"));
+            }
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Removes what would tell the origin who the client is.
+pub(crate) fn strip_identity(headers: &mut HeaderMap) {
+    // Almost no request has any of them, and looking at the few names it has is cheaper than eleven look-ups.
+    let has_any = headers.keys().any(|name| IDENTITY.contains(&name.as_str()));
+    if has_any {
+        for name in IDENTITY {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Tells the origin who the client is: appends its address, as the last of the chain.
+pub(crate) fn append_forwarded(headers: &mut HeaderMap, client: IpAddr) {
+    let chain: Vec<&str> = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
+    let chain = if chain.is_empty() { client.to_string() } else { format!("{}, {client}", chain.join(", ")) };
+    if let Ok(value) = HeaderValue::try_from(chain) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+}
+
+/// The same for responses: a node's or origin's framing is its own; what it names is dropped, never refused.
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in nominated(headers).unwrap_or_default() {
+            headers.remove(name);
+        }
+    }
+    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Whether the request asks to switch to WebSocket, the only protocol that is switched to.
+pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|v| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade"))));
+    upgrade && is_websocket(headers)
+}
+
+/// Whether `Upgrade` names WebSocket and nothing else.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(header::UPGRADE).iter();
+    all.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket")) && all.next().is_none()
+}
+
+/// Puts the switch to WebSocket back, after hop-by-hop fields were removed.
+pub(crate) fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Trailers may not change framing, routing or authentication after the fact (RFC 9110 §6.5.1).
+pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    let Ok(mut trailers) = (if frame.is_trailers() { frame.into_trailers() } else { return frame }) else {
+        return Frame::trailers(HeaderMap::new());
+    };
+    for name in [
+        header::CONTENT_LENGTH,
+        header::HOST,
+        header::AUTHORIZATION,
+        header::PROXY_AUTHORIZATION,
+        header::SET_COOKIE,
+        header::COOKIE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+        header::TRAILER,
+        header::CACHE_CONTROL,
+        header::EXPECT,
+        header::LOCATION,
+    ] {
+        trailers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        trailers.remove(name);
+    }
+    strip_identity(&mut trailers);
+    Frame::trailers(trailers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> String {
+        let mut all: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        all.sort_unstable();
+        all.join(" ")
+    }
+
+    #[test]
+    fn every_connection_line_counts_even_behind_an_empty_one() {
+        let mut m = map(&[
+            ("connection", ""),
+            ("connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("keep-alive", "5"),
+            ("te", "gzip"),
+            ("proxy-authorization", "Basic x"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-connection", "keep-alive"),
+            ("trailer", "x-sum"),
+        ]);
+        strip_hop_by_hop(&mut m).unwrap();
+        assert_eq!(names(&m), "trailer x-three");
+    }
+
+    #[test]
+    fn te_trailers_survives_as_the_gateways_own() {
+        let mut m = map(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);
+        strip_hop_by_hop(&mut m).unwrap();
+        assert_eq!((m["te"].as_bytes(), m["connection"].as_bytes()), (&b"trailers"[..], &b"te"[..]));
+    }
+
+    #[test]
+    fn fields_that_carry_framing_routing_or_identity_cannot_be_nominated_away() {
+        for bad in [
+            "host",
+            "Content-Length",
+            "authorization",
+            "Cookie",
+            "X-Forwarded-Proto",
+            "via",
+            "x-handover-account",
+            "a b",
+        ] {
+            let mut m = map(&[("connection", bad)]);
+            assert!(strip_hop_by_hop(&mut m).is_err(), "{bad}");
+        }
+        let many: Vec<String> = (0..=NOMINATED_MAX).map(|i| format!("x-{i}")).collect();
+        assert!(strip_hop_by_hop(&mut map(&[("connection", &many.join(","))])).is_err());
+        assert!(strip_hop_by_hop(&mut map(&[("connection", &many[1..].join(","))])).is_ok());
+    }
+
+    #[test]
+    fn identity_is_removed() {
+        let mut all: Vec<(&str, &str)> = IDENTITY.iter().map(|n| (*n, "1")).collect();
+        all.push(("accept", "*/*"));
+        let mut m = map(&all);
+        strip_identity(&mut m);
+        assert_eq!(names(&m), "accept");
+    }
+
+    #[test]
+    fn only_websocket_is_an_upgrade() {
+        assert!(asks_for_websocket(&map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")])));
+        assert!(!asks_for_websocket(&map(&[("upgrade", "websocket")])));
+        assert!(!asks_for_websocket(&map(&[("connection", "upgrade"), ("upgrade", "h2c")])));
+        assert!(!asks_for_websocket(&map(&[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")])));
+    }
+
+    #[test]
+    fn trailers_lose_framing_routing_and_credentials() {
+        let frame = Frame::trailers(map(&[
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("host", "h"),
+            ("authorization", "a"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-checksum", "9"),
+        ]));
+        let kept = without_forbidden_trailers(frame).into_trailers().unwrap();
+        assert_eq!(names(&kept), "x-checksum");
+    }
+}

@@ -1,0 +1,252 @@
+//! What the core decided and the network showed, as the JSON that the log stores.
+//!
+//! The words are the glossary's, the times nanoseconds, so that a decision can be taken again exactly. What a request that
+//! succeeds at once has in common with all the others is left out ([`super::decode`] puts it back): a row of one attempt
+//! is about 300 bytes, and bytes are most of what a row costs.
+
+use std::time::Duration;
+
+use handover_core::{
+    AttemptRecord, BodyLeft, Candidate, Failure, Fault, Outcome, Pick, Policy, Pool, Record, Spent, Verdict,
+};
+
+use super::errno;
+use super::json::{Object, digits};
+use super::row::{AttemptDetail, Attempts, MESSAGE_BYTES_MAX};
+
+/// Nanoseconds; a duration beyond 584 years is cut to that.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The index of the attempt whose outcome the client got; 0 if there was none.
+pub(super) fn final_attempt(record: &Record) -> usize {
+    let decisive = record.decisive().or_else(|| record.attempts.last());
+    decisive.map_or(0, |attempt| attempt.attempt.saturating_sub(1) as usize)
+}
+
+/// Appends the attempts as an array.
+pub(super) fn attempts(out: &mut String, record: &Record, details: &Attempts) {
+    out.push('[');
+    for index in 0..record.attempts.len().max(details.len()) {
+        if index > 0 {
+            out.push(',');
+        }
+        let mut object = Object::begin(out);
+        if let Some(detail) = details.at(index) {
+            node(&mut object, detail);
+        }
+        if let Some(attempt) = record.attempts.get(index) {
+            decided(&mut object, index, attempt, details.at(index));
+        }
+        object.end();
+    }
+    out.push(']');
+}
+
+/// What the network showed.
+fn node(object: &mut Object<'_>, detail: &AttemptDetail) {
+    object.text("node_tag", &detail.node_tag);
+    object.text("node_hash", &detail.node_hash);
+    if let Some(address) = &detail.address {
+        object.plain("address", address);
+    }
+    object.flag("reused", detail.reused);
+    object.word("stage", detail.stage.as_str());
+    if let Some(shown) = detail.fault {
+        fault(object, "fault", shown);
+    }
+    if let Some(number) = detail.errno {
+        match errno::name(number) {
+            Some(name) => object.word("errno", name),
+            None => object.plain("errno", &format_args!("ERRNO_{number}")),
+        }
+    }
+    match detail.message.as_deref() {
+        Some(message) if message.len() > MESSAGE_BYTES_MAX => object.text("message", &AttemptDetail::message(message)),
+        Some(message) => object.text("message", message),
+        None => {}
+    }
+    object.number("written_bytes", detail.written_bytes);
+    object.number("duration_ns", nanoseconds(detail.duration));
+}
+
+fn fault(object: &mut Object<'_>, key: &'static str, fault: Fault) {
+    match fault {
+        Fault::Status(_) => object.plain(key, &fault),
+        fault => object.word(key, fault.as_str()),
+    }
+}
+
+/// What the core saw and said.
+fn decided(object: &mut Object<'_>, index: usize, attempt: &AttemptRecord, detail: Option<&AttemptDetail>) {
+    object.number("endpoint", u64::from(attempt.endpoint));
+    object.flag("hedged", attempt.hedged);
+    duration_unless_zero(object, "due_ns", attempt.due);
+    duration_unless_zero(object, "started_ns", attempt.started);
+    if let Some(connected) = attempt.connected {
+        object.number("connected_ns", nanoseconds(connected));
+    }
+    object.number("ended_ns", nanoseconds(attempt.ended));
+    match &attempt.outcome {
+        Outcome::Answered { status, retry_after, .. } => {
+            object.number("status", u64::from(*status));
+            if let Some(retry_after) = retry_after {
+                object.number("retry_after_ns", nanoseconds(*retry_after));
+            }
+        }
+        Outcome::Failed(failure) => failed(object, failure, detail),
+    }
+    object.flag("body_consumed", attempt.outcome.body() == BodyLeft::Consumed);
+    pick(object, attempt);
+    spent(object, index, attempt);
+    if let Some(answer) = attempt.budget {
+        object.key("budget").push_str(if answer { "true" } else { "false" });
+    }
+    verdict(object, attempt.verdict);
+}
+
+/// A failure as the core was told of it; stage and fault only where the network showed something else later.
+fn failed(object: &mut Object<'_>, failure: &Failure, detail: Option<&AttemptDetail>) {
+    object.word("sent", failure.sent.as_str());
+    if detail.is_none_or(|detail| detail.stage != failure.stage) {
+        object.word("decided_stage", failure.stage.as_str());
+    }
+    if detail.is_none_or(|detail| detail.fault != Some(failure.fault)) {
+        fault(object, "decided_fault", failure.fault);
+    }
+}
+
+fn pick(object: &mut Object<'_>, attempt: &AttemptRecord) {
+    let Pick { endpoints, pool, size, chosen, other } = attempt.pick;
+    let mut pick = Object::begin(object.key("pick"));
+    pick.number("endpoints", u64::from(endpoints));
+    if pool != Pool::Untried {
+        pick.word("pool", pool.as_str());
+    }
+    if size != endpoints {
+        pick.number("size", u64::from(size));
+    }
+    if chosen.endpoint != attempt.endpoint {
+        pick.number("endpoint", u64::from(chosen.endpoint));
+    }
+    place_and_cost(&mut pick, chosen);
+    if let Some(candidate) = other {
+        let mut other = Object::begin(pick.key("other"));
+        other.number("endpoint", u64::from(candidate.endpoint));
+        place_and_cost(&mut other, candidate);
+        other.end();
+    }
+    pick.end();
+}
+
+fn place_and_cost(object: &mut Object<'_>, candidate: Candidate) {
+    if candidate.place != 0 {
+        object.number("place", u64::from(candidate.place));
+    }
+    if candidate.cost != 0 {
+        object.number("cost", candidate.cost);
+    }
+}
+
+/// What the verdict saw besides the outcome, unless it is what the attempt itself says.
+fn spent(object: &mut Object<'_>, index: usize, attempt: &AttemptRecord) {
+    let usual = Spent { attempts: index as u32 + 1, now: attempt.ended, ..Spent::default() };
+    if attempt.spent == usual {
+        return;
+    }
+    let mut spent = Object::begin(object.key("spent"));
+    if attempt.spent.attempts != usual.attempts {
+        spent.number("attempts", u64::from(attempt.spent.attempts));
+    }
+    if attempt.spent.now != usual.now {
+        spent.number("now_ns", nanoseconds(attempt.spent.now));
+    }
+    spent.flag("untried", attempt.spent.untried);
+    spent.flag("in_flight", attempt.spent.in_flight);
+    duration_unless_zero(&mut spent, "delay_ns", attempt.spent.delay);
+    spent.end();
+}
+
+fn verdict(object: &mut Object<'_>, verdict: Verdict) {
+    object.word("verdict", verdict.as_str());
+    object.word("reason", verdict.reason().as_str());
+}
+
+fn duration_unless_zero(object: &mut Object<'_>, key: &'static str, duration: Duration) {
+    if !duration.is_zero() {
+        object.number(key, nanoseconds(duration));
+    }
+}
+
+/// Appends what the record holds besides its attempts. The verdict and its time are left out where they are those of the
+/// final attempt, as they are unless the session ended between two attempts.
+pub(super) fn decisions(out: &mut String, record: &Record) {
+    let mut object = Object::begin(out);
+    // As text: readers that keep numbers as doubles would round it.
+    object.plain("seed", &record.seed);
+    object.flag("idempotent", record.facts.idempotent);
+    object.flag("keyed", record.facts.keyed);
+    object.flag("opted_out", record.facts.opted_out);
+    if let Some(endpoint) = record.facts.preferred {
+        object.number("preferred", u64::from(endpoint));
+    }
+    if let Some(deadline) = record.facts.caller_deadline {
+        object.number("caller_deadline_ns", nanoseconds(deadline));
+    }
+    if let Some(discovery) = record.discovery {
+        object.number("discovery_after", u64::from(discovery.after));
+        if let Some(found) = discovery.found {
+            object.key("discovery_found").push_str(if found { "true" } else { "false" });
+        }
+    }
+    if record.hedges_refused != 0 {
+        object.number("hedges_refused", u64::from(record.hedges_refused));
+    }
+    let last = record.attempts.get(final_attempt(record));
+    match record.ended {
+        None => object.flag("unfinished", true),
+        Some(ended) if last.is_none_or(|last| last.ended != ended) => object.number("ended_ns", nanoseconds(ended)),
+        Some(_) => {}
+    }
+    if let Some(said) = record.verdict.filter(|said| last.is_none_or(|last| last.verdict != *said)) {
+        verdict(&mut object, said);
+    }
+    object.end();
+}
+
+/// A policy as JSON, whole: it is stored once for all the requests that it decided.
+pub(super) fn policy(policy: &Policy) -> String {
+    let parts = policy.parts();
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    object.number("max_attempts", u64::from(parts.max_attempts));
+    object.word("replay", parts.replay.as_str());
+    let statuses = object.key("retry_statuses");
+    statuses.push('[');
+    for (index, status) in parts.retry_statuses.iter().enumerate() {
+        if index > 0 {
+            statuses.push(',');
+        }
+        digits(statuses, u64::from(status));
+    }
+    statuses.push(']');
+    object.word("order", parts.order.as_str());
+    object.number("connect_timeout_ns", nanoseconds(parts.connect_timeout));
+    object.number("response_timeout_ns", nanoseconds(parts.response_timeout));
+    if let Some(stagger) = parts.dial_stagger {
+        object.number("dial_stagger_ns", nanoseconds(stagger));
+    }
+    if let Some(deadline) = parts.deadline {
+        object.number("deadline_ns", nanoseconds(deadline));
+    }
+    object.number("min_deadline_ns", nanoseconds(parts.min_deadline));
+    object.flag("same_endpoint_again", parts.same_endpoint_again);
+    object.number("backoff_base_ns", nanoseconds(parts.backoff.base));
+    object.number("backoff_cap_ns", nanoseconds(parts.backoff.cap));
+    object.word("backoff_between", parts.backoff.between.as_str());
+    object.number("retry_after_cap_ns", nanoseconds(parts.retry_after_cap));
+    object.flag("discover", parts.discover);
+    object.end();
+    out
+}

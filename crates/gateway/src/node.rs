@@ -1,0 +1,163 @@
+//! Nodes and platforms as one worker sees them: configuration, load, and idle connections that can be used again.
+//!
+//! Every worker has its own: nothing here is shared between threads, so choosing a node and taking a connection needs no lock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use handover_core::{Budget, Endpoints, Policy, TokenBucket};
+
+use crate::conn::NodeConn;
+use crate::dial::{DialNode, Host, Target};
+
+/// The platform name of a request that was not routed.
+pub(crate) fn no_platform() -> &'static Arc<str> {
+    static NONE: OnceLock<Arc<str>> = OnceLock::new();
+    NONE.get_or_init(|| Arc::from(""))
+}
+
+/// One node.
+pub(crate) struct NodeState {
+    pub(crate) tag: Arc<str>,
+    pub(crate) hash: Arc<str>,
+    pub(crate) dial: DialNode,
+    /// Requests, tunnels and dials that this worker has on it now.
+    in_flight: Cell<u64>,
+    /// Idle connections of a node that is the target.
+    own: RefCell<Vec<Box<NodeConn>>>,
+    /// Idle connections through a node that carries, by target.
+    through: RefCell<HashMap<TargetKey, Vec<Box<NodeConn>>>>,
+}
+
+/// What an idle connection leads to: host, port, TLS.
+type TargetKey = (Box<str>, u16, bool);
+
+fn key(target: &Target) -> TargetKey {
+    let host: Box<str> = match &target.host {
+        Host::Name(name) => name.clone(),
+        Host::Ip(ip) => ip.to_string().into(),
+    };
+    (host, target.port, target.tls)
+}
+
+impl NodeState {
+    pub(crate) fn new(tag: &str, hash: &str, dial: DialNode) -> Self {
+        NodeState {
+            tag: Arc::from(tag),
+            hash: Arc::from(hash),
+            dial,
+            in_flight: Cell::new(0),
+            own: RefCell::default(),
+            through: RefCell::default(),
+        }
+    }
+
+    /// Takes the idle connection that was used last and is still alive; dead ones are dropped on the way.
+    pub(crate) fn take_idle(&self, target: Option<&Target>, now: Instant) -> Option<Box<NodeConn>> {
+        let mut through;
+        let mut own;
+        let idle = match target {
+            None => {
+                own = self.own.borrow_mut();
+                &mut *own
+            }
+            Some(target) => {
+                through = self.through.borrow_mut();
+                through.get_mut(&key(target))?
+            }
+        };
+        while let Some(mut conn) = idle.pop() {
+            if conn.is_reusable(now) {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request, unless there are `most` already.
+    pub(crate) fn put_idle(&self, target: Option<&Target>, mut conn: Box<NodeConn>, now: Instant, most: usize) {
+        conn.rest(now);
+        match target {
+            None => push(&mut self.own.borrow_mut(), conn, most),
+            Some(target) => push(self.through.borrow_mut().entry(key(target)).or_default(), conn, most),
+        }
+    }
+
+    /// Drops connections that are dead or have rested for `most`.
+    pub(crate) fn sweep(&self, now: Instant, most: Duration) {
+        let mut keep = |conn: &mut Box<NodeConn>| conn.rested(now) < most && conn.is_reusable(now);
+        self.own.borrow_mut().retain_mut(&mut keep);
+        self.through.borrow_mut().retain(|_, idle| {
+            idle.retain_mut(&mut keep);
+            !idle.is_empty()
+        });
+    }
+
+    /// Drops every idle connection.
+    pub(crate) fn clear(&self) {
+        self.own.borrow_mut().clear();
+        self.through.borrow_mut().clear();
+    }
+}
+
+fn push(idle: &mut Vec<Box<NodeConn>>, conn: Box<NodeConn>, most: usize) {
+    if idle.len() < most {
+        idle.push(conn);
+    }
+}
+
+/// Counts as load on its node for as long as it lives.
+pub(crate) struct InFlight(pub(crate) Rc<NodeState>);
+
+impl InFlight {
+    pub(crate) fn new(node: &Rc<NodeState>) -> Self {
+        node.in_flight.set(node.in_flight.get() + 1);
+        InFlight(Rc::clone(node))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+/// A named pool of nodes with one policy.
+pub(crate) struct Platform {
+    pub(crate) name: Arc<str>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) nodes: Vec<Rc<NodeState>>,
+    /// Shared by all workers: atomics only.
+    pub(crate) bucket: Option<Arc<TokenBucket>>,
+}
+
+impl Endpoints for Platform {
+    fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn cost(&self, index: usize) -> u64 {
+        self.nodes[index].in_flight.get()
+    }
+}
+
+/// The platform's retry budget, as the core asks for it.
+pub(crate) struct PlatformBudget<'a> {
+    pub(crate) bucket: Option<&'a TokenBucket>,
+    pub(crate) now: Duration,
+}
+
+impl Budget for PlatformBudget<'_> {
+    fn try_take(&mut self) -> bool {
+        self.bucket.is_none_or(|bucket| bucket.try_take_at(self.now))
+    }
+}
+
+/// The address of a client, as logged and limited: an IPv4 client on an IPv6 socket is an IPv4 client.
+pub(crate) fn client_ip(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}

@@ -1,0 +1,390 @@
+//! One request's way through its attempts: does what the core's [`Session`] says, and tells it how that went.
+//!
+//! Nothing is decided here. The trip dials, sends and waits; which node, whether again, and when to stop is the session's word.
+
+mod dialing;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use handover_core::{Action, BodyLeft, Facts, Failure, Fault, Outcome, Sent, Session, Stage, Verdict};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+
+use crate::body::RequestBody;
+use crate::conn::{ExchangeError, NodeConn};
+use crate::dial::{DialError, Dialled, Target};
+use crate::errors::ErrorCode;
+use crate::ledger::Ledger;
+use crate::node::{InFlight, Platform, PlatformBudget};
+use crate::worker::Worker;
+
+use dialing::Dials;
+
+/// A request on its way.
+pub(crate) struct Trip<'p> {
+    worker: &'p Rc<Worker>,
+    platform: &'p Platform,
+    /// What to reach; `None` where the node itself is the target.
+    target: Option<Rc<Target>>,
+    session: Option<Session<'p>>,
+    ledger: Option<Box<Ledger>>,
+    /// The last real failure: what the client is told if nothing else comes.
+    last: Option<(Stage, Fault)>,
+    now: Duration,
+    /// An answer that the policy would rather not take, until a further attempt begins.
+    held: Option<(Box<NodeConn>, Response<Incoming>, InFlight)>,
+}
+
+/// A request's head, kept so that it can be sent again.
+#[derive(Clone)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Head {
+    fn with(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// A response head, with all that is needed to stream its body.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) conn: Box<NodeConn>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) target: Option<Rc<Target>>,
+    pub(crate) ledger: Box<Ledger>,
+}
+
+/// A tunnel that opened.
+pub(crate) struct Opened {
+    pub(crate) dialled: Dialled,
+    pub(crate) in_flight: InFlight,
+    pub(crate) ledger: Box<Ledger>,
+}
+
+/// Why nothing came of it. The ledger is still open: the caller answers the client and closes it.
+pub(crate) struct Failed {
+    pub(crate) code: ErrorCode,
+    pub(crate) fault: Option<Fault>,
+    /// A timeout was of the response, not of the dial.
+    pub(crate) response_wait: bool,
+    pub(crate) ledger: Box<Ledger>,
+}
+
+/// A connection that carries the request.
+struct Ready {
+    attempt: u32,
+    in_flight: InFlight,
+    conn: Conn,
+}
+
+enum Conn {
+    Idle(Box<NodeConn>),
+    Fresh(Dialled),
+}
+
+impl<'p> Trip<'p> {
+    pub(crate) fn new(
+        worker: &'p Rc<Worker>,
+        platform: &'p Platform,
+        target: Option<Rc<Target>>,
+        facts: Facts,
+        mut ledger: Box<Ledger>,
+    ) -> Self {
+        ledger.routed(&platform.name, &platform.policy);
+        let seed = ledger.id.0;
+        let session = Some(Session::new(&platform.policy, facts, seed));
+        Trip { worker, platform, target, session, ledger: Some(ledger), last: None, now: Duration::ZERO, held: None }
+    }
+
+    /// Sends a request until a node answers or the session stops.
+    ///
+    /// Not cancel safe in the sense of resuming: dropping it gives the request up and writes its log row.
+    pub(crate) async fn exchange(mut self, head: Head, body: RequestBody) -> Result<Box<Answer>, Box<Failed>> {
+        while let Some(ready) = self.connection().await {
+            let (attempt, in_flight) = (ready.attempt, ready.in_flight);
+            let sent = self.send(attempt, &in_flight, ready.conn, &head, &body).await;
+            self.time_passed();
+            match sent {
+                Ok((conn, response)) => {
+                    let verdict = self.answered(attempt, &conn, &response, &body);
+                    self.held = Some((conn, response, in_flight));
+                    if !matches!(verdict, Verdict::TryNext(_)) {
+                        break;
+                    }
+                }
+                Err(error) => self.send_failed(attempt, &error, &body),
+            }
+        }
+        match self.held.take() {
+            Some((conn, response, in_flight)) => Ok(self.arrived(conn, response, in_flight)),
+            None => Err(self.failed()),
+        }
+    }
+
+    /// Dials until a tunnel opens or the session stops. Nothing of the client's is read before.
+    ///
+    /// Not cancel safe in the sense of resuming: dropping it gives the tunnel up and writes its log row.
+    pub(crate) async fn open(mut self) -> Result<Box<Opened>, Box<Failed>> {
+        while let Some(ready) = self.connection().await {
+            let Conn::Fresh(dialled) = ready.conn else { continue };
+            let answered = Outcome::Answered { status: 200, retry_after: None, body: BodyLeft::Whole };
+            self.finished(ready.attempt, answered);
+            let record = self.session.take().map(Session::into_record);
+            let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
+            ledger.decided(record.expect("the session lives as long as the trip"));
+            ledger.detail(ready.attempt).stage = Stage::Tunnel;
+            return Ok(Box::new(Opened { dialled, in_flight: ready.in_flight, ledger }));
+        }
+        Err(self.failed())
+    }
+
+    /// The time, since the request began, of the last thing that took time. Between two awaits time stands still: reading
+    /// the clock for every step would cost more than the steps.
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn time_passed(&mut self) {
+        self.now = self.ledger().now();
+    }
+
+    fn ledger(&mut self) -> &mut Ledger {
+        self.ledger.as_mut().expect("the trip has its ledger until it arrives")
+    }
+
+    /// Tells the session how an attempt ended.
+    fn finished(&mut self, attempt: u32, outcome: Outcome) -> Verdict {
+        let now = self.now();
+        let mut budget = PlatformBudget { bucket: self.platform.bucket.as_deref(), now: self.worker.uptime() };
+        let session = self.session.as_mut().expect("the session lives as long as the trip");
+        session.finished(now, attempt, outcome, &mut budget)
+    }
+
+    fn poll(&mut self) -> Action {
+        let now = self.now();
+        let mut budget = PlatformBudget { bucket: self.platform.bucket.as_deref(), now: self.worker.uptime() };
+        let session = self.session.as_mut().expect("the session lives as long as the trip");
+        session.poll(now, self.platform, &mut budget)
+    }
+
+    /// Gets the connection that the request will go on: an idle one, or the first dial to connect.
+    async fn connection(&mut self) -> Option<Ready> {
+        let mut dials = Dials::default();
+        loop {
+            match self.poll() {
+                Action::Try { endpoint, attempt, connect_by, .. }
+                | Action::Dial { endpoint, attempt, connect_by, .. } => {
+                    if let Some(ready) = self.begin(endpoint, attempt, connect_by, &mut dials) {
+                        return Some(self.won(ready, dials));
+                    }
+                }
+                action @ (Action::Wait { .. } | Action::Await) => {
+                    let until = if let Action::Wait { until } = action { self.until(until) } else { None };
+                    let ended = dials.next(until).await;
+                    self.time_passed();
+                    if let Some(ready) = ended.and_then(|ended| self.dial_ended(ended)) {
+                        return Some(self.won(ready, dials));
+                    }
+                }
+                // No platform of the gateway looks for nodes during a request.
+                Action::Discover => {
+                    let now = self.now();
+                    if let Some(session) = &mut self.session {
+                        session.discovered(now, false);
+                    }
+                }
+                Action::Finish(_) => return None,
+            }
+        }
+    }
+
+    /// A time of the session as a point in time.
+    fn until(&self, time: Duration) -> Option<tokio::time::Instant> {
+        self.ledger.as_ref().map(|ledger| (ledger.started + time).into())
+    }
+
+    /// Begins an attempt: takes an idle connection, or starts a dial.
+    fn begin(&mut self, endpoint: u32, attempt: u32, connect_by: Duration, dials: &mut Dials) -> Option<Ready> {
+        let (now, platform) = (self.now(), self.platform);
+        let node = &platform.nodes[endpoint as usize];
+        self.held = None;
+        self.ledger().attempt(node, now);
+        let in_flight = InFlight::new(node);
+        let at = self.ledger().started + now;
+        if !self.is_tunnel()
+            && let Some(conn) = node.take_idle(self.target.as_deref(), at)
+        {
+            let detail = self.ledger().detail(attempt);
+            (detail.reused, detail.address) = (true, Some(conn.peer));
+            return Some(Ready { attempt, in_flight, conn: Conn::Idle(conn) });
+        }
+        let by = self.until(connect_by).expect("the trip has its ledger until it arrives");
+        dials.start(self.worker, attempt, in_flight, self.target.clone(), by);
+        None
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.is_tunnel())
+    }
+
+    fn dial_ended(&mut self, ended: dialing::Ended) -> Option<Ready> {
+        let dialing::Ended { attempt, in_flight, result } = ended;
+        match result {
+            Ok(dialled) => {
+                self.ledger().detail(attempt).address = Some(dialled.peer);
+                Some(Ready { attempt, in_flight, conn: Conn::Fresh(dialled) })
+            }
+            Err(error) => {
+                self.dial_failed(attempt, &error);
+                None
+            }
+        }
+    }
+
+    fn dial_failed(&mut self, attempt: u32, error: &DialError) {
+        self.ledger().dial_failed(attempt, error);
+        self.last = Some((error.stage, error.fault));
+        let failure = Failure { stage: error.stage, fault: error.fault, sent: Sent::No, body: BodyLeft::Whole };
+        self.finished(attempt, Outcome::Failed(failure));
+    }
+
+    /// The race is over: this connection carries the request, and the other dials are closed.
+    fn won(&mut self, ready: Ready, dials: Dials) -> Ready {
+        let now = self.now();
+        if let Some(session) = &mut self.session {
+            session.connected(now, ready.attempt);
+        }
+        for (attempt, stage, peer) in dials.lost() {
+            let failure = Failure { stage, fault: Fault::LostRace, sent: Sent::No, body: BodyLeft::Whole };
+            self.finished(attempt, Outcome::Failed(failure));
+            let detail = self.ledger().detail(attempt);
+            (detail.stage, detail.fault, detail.address) = (stage, Some(Fault::LostRace), peer);
+            detail.duration = now.saturating_sub(detail.started);
+        }
+        ready
+    }
+
+    /// Sends the request on a connection.
+    async fn send(
+        &mut self,
+        attempt: u32,
+        in_flight: &InFlight,
+        conn: Conn,
+        head: &Head,
+        body: &RequestBody,
+    ) -> Result<(Box<NodeConn>, Response<Incoming>), ExchangeError> {
+        let was_idle = matches!(conn, Conn::Idle(_));
+        self.ledger().detail(attempt).stage = Stage::Send;
+        let error = match self.send_once(conn, head, body).await {
+            Err(error) if was_idle && error.is_of_the_connection() && body.is_whole() => error,
+            result => return result,
+        };
+        // An idle connection that broke before a byte of the request left says nothing about the node: it may have
+        // closed the connection for its age. The same attempt dials it once afresh.
+        tracing::debug!(node = %in_flight.0.tag, error = %error.text, "an idle connection was closed; dialling afresh");
+        self.ledger().detail(attempt).reused = false;
+        let mut dials = Dials::default();
+        self.time_passed();
+        let by = self.until(self.now() + self.platform.policy.connect_timeout()).expect("the trip has its ledger");
+        dials.start(self.worker, attempt, InFlight::new(&in_flight.0), self.target.clone(), by);
+        let ended = dials.next(None).await.expect("one dial was started");
+        match ended.result {
+            Ok(dialled) => self.send_once(Conn::Fresh(dialled), head, body).await,
+            Err(error) => Err(ExchangeError::of_dial(&error)),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        conn: Conn,
+        head: &Head,
+        body: &RequestBody,
+    ) -> Result<(Box<NodeConn>, Response<Incoming>), ExchangeError> {
+        let timeout = self.platform.policy.response_timeout();
+        let conn = match conn {
+            Conn::Idle(conn) => conn,
+            Conn::Fresh(dialled) => NodeConn::start(dialled.io, dialled.peer, timeout).await?,
+        };
+        let give_up = self.until(self.now() + timeout).expect("the trip has its ledger until it arrives");
+        conn.exchange(head.clone().with(body.clone()), timeout, give_up).await
+    }
+
+    /// A response head came.
+    fn answered(
+        &mut self,
+        attempt: u32,
+        conn: &NodeConn,
+        response: &Response<Incoming>,
+        body: &RequestBody,
+    ) -> Verdict {
+        let detail = self.ledger().detail(attempt);
+        (detail.stage, detail.written_bytes) = (Stage::Body, conn.moved().0);
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        self.finished(attempt, Outcome::Answered { status, retry_after, body: left(body) })
+    }
+
+    fn arrived(&mut self, conn: Box<NodeConn>, response: Response<Incoming>, in_flight: InFlight) -> Box<Answer> {
+        let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
+        let record = self.session.take().map(Session::into_record);
+        ledger.decided(record.expect("the session lives as long as the trip"));
+        Box::new(Answer { response, conn, in_flight, target: self.target.take(), ledger })
+    }
+
+    fn send_failed(&mut self, attempt: u32, error: &ExchangeError, body: &RequestBody) {
+        let now = self.now();
+        let detail = self.ledger().detail(attempt);
+        (detail.stage, detail.fault, detail.errno) = (error.stage, Some(error.fault), error.errno);
+        detail.message = Some(crate::log::AttemptDetail::message(&error.text));
+        detail.written_bytes = error.written_bytes;
+        detail.duration = now.saturating_sub(detail.started);
+        self.last = Some((error.stage, error.fault));
+        let failure = Failure { stage: error.stage, fault: error.fault, sent: error.sent, body: left(body) };
+        self.finished(attempt, Outcome::Failed(failure));
+    }
+
+    /// The session stopped: what the client is told is the real last error.
+    fn failed(&mut self) -> Box<Failed> {
+        let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
+        if let Some(session) = self.session.take() {
+            ledger.decided(session.into_record());
+        }
+        let code = match self.last {
+            None => ErrorCode::NoAvailableNodes,
+            Some((_, Fault::Timeout)) => ErrorCode::UpstreamTimeout,
+            Some((stage, _)) if stage < Stage::Send => ErrorCode::UpstreamConnectFailed,
+            Some(_) => ErrorCode::UpstreamRequestFailed,
+        };
+        let response_wait = self.last.is_some_and(|(stage, _)| stage >= Stage::Send);
+        Box::new(Failed { code, fault: self.last.map(|(_, fault)| fault), response_wait, ledger })
+    }
+}
+
+impl Drop for Trip<'_> {
+    fn drop(&mut self) {
+        // Dropped on the way: the client went away. The row says so.
+        if let (Some(mut session), Some(ledger)) = (self.session.take(), &mut self.ledger) {
+            session.cancelled(ledger.now());
+            ledger.decided(session.into_record());
+        }
+    }
+}
+
+fn left(body: &RequestBody) -> BodyLeft {
+    if body.is_whole() { BodyLeft::Whole } else { BodyLeft::Consumed }
+}
+
+/// `Retry-After` in seconds; the form with a date is rare and needs a wall clock, so it is not honoured.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
