@@ -193,7 +193,7 @@ async fn cancelled(door: Door) {
 
 async fn no_nodes(door: Door) {
     let origin = Origin::answering("never").await;
-    let gateway = gateway().origin(&origin.tagged("only-origins")).start().await;
+    let gateway = gateway().node("direct").platform("TAG_FILTERS", "^nothing$").start().await;
     let answer = door.get(gateway.addr(), origin.addr()).await;
     assert_eq!((answer.status(), answer.code()), (503, "NO_AVAILABLE_NODES"), "{door:?}");
     assert_eq!(origin.accepted(), 0, "{door:?}");
