@@ -86,7 +86,11 @@ async fn run(
     ledger.detail(attempts).written_bytes = egress;
     match error {
         // A quiet end, a client that broke off and a tunnel that was never used speak against nobody.
-        None | Some(TunnelError::Client(_)) => ledger.close(true),
+        None => ledger.close(true),
+        Some(TunnelError::Client(error)) => {
+            ledger.broke(Stage::Tunnel, Fault::Cancelled, error.raw_os_error(), &format!("the client: {error}"));
+            ledger.close(true);
+        }
         Some(TunnelError::Idle) => {
             ledger.broke(Stage::Tunnel, Fault::Timeout, None, "nothing moved for the tunnel's idle timeout");
             ledger.close(true);

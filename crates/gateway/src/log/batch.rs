@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 use handover_core::Policy;
 
 use super::encode;
+use super::json::ipv4;
 use super::row::Row;
 use super::{Door, RequestId};
 
@@ -74,7 +75,7 @@ impl Batch {
         }
         encode::attempts(text, &row.record, &row.attempts);
         ends[TEXTS - 2] = offset(text);
-        encode::decisions(text, &row.record);
+        encode::decisions(text, row.id, &row.record);
         ends[TEXTS - 1] = offset(text);
         let policy = self.policy(&row.policy);
         self.rows.push(Encoded {
@@ -149,6 +150,9 @@ fn offset(out: &str) -> u32 {
 /// Writes an address into `out`, replacing what was there.
 pub(super) fn address_text<'a>(out: &'a mut String, address: &IpAddr) -> &'a str {
     out.clear();
-    write!(out, "{address}").expect("writing to a String succeeds");
+    match address {
+        IpAddr::V4(address) => ipv4(out, address),
+        IpAddr::V6(address) => write!(out, "{address}").expect("writing to a String succeeds"),
+    }
     out
 }

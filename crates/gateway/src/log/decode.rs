@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use handover_core::{
     AttemptRecord, Backoff, BackoffBetween, BodyLeft, Candidate, Discovery, Facts, Failure, Fault, Order, Outcome,
-    Pick, Policy, PolicyParts, Pool, Record, Replay, Sent, Spent, Stage, StatusSet, Verdict,
+    Pick, Policy, PolicyParts, Pool, Reason, Record, Replay, Sent, Spent, Stage, StatusSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
+
+use super::RequestId;
 
 /// One attempt as it is shown: what the network showed and what was decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,7 +85,7 @@ pub struct PickEntry {
     pub size: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<u32>,
-    pub place: u32,
+    pub place: Option<u32>,
     pub cost: u64,
     pub other: Option<CandidateEntry>,
 }
@@ -94,7 +96,7 @@ pub struct PickEntry {
 #[allow(missing_docs, reason = "the fields are those of Candidate, and documented there")]
 pub struct CandidateEntry {
     pub endpoint: u32,
-    pub place: u32,
+    pub place: Option<u32>,
     pub cost: u64,
 }
 
@@ -105,7 +107,7 @@ pub struct CandidateEntry {
 pub struct SpentEntry {
     pub attempts: Option<u32>,
     pub now_ns: Option<u64>,
-    pub untried: bool,
+    pub untried: Option<bool>,
     pub in_flight: bool,
     pub delay_ns: u64,
 }
@@ -114,7 +116,7 @@ pub struct SpentEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Decisions {
-    seed: String,
+    seed: Option<String>,
     idempotent: bool,
     keyed: bool,
     opted_out: bool,
@@ -177,11 +179,23 @@ pub(super) fn attempts(json: &str) -> Result<Vec<AttemptEntry>, Unreadable> {
         if attempt.status.is_some() {
             attempt.sent = Sent::Yes.as_str().to_owned();
         }
-        let pick = &mut attempt.pick;
+        if attempt.stage.is_empty() {
+            attempt.stage = Stage::Body.as_str().to_owned();
+        }
+        if attempt.verdict.is_empty() {
+            attempt.verdict = "done".to_owned();
+            attempt.reason = Reason::Answered.as_str().to_owned();
+        }
+        let AttemptEntry { endpoint, ended_ns, pick, spent, .. } = attempt;
         pick.pool.get_or_insert_with(|| Pool::Untried.as_str().to_owned());
         pick.size.get_or_insert(pick.endpoints);
-        attempt.spent.attempts.get_or_insert(number);
-        attempt.spent.now_ns.get_or_insert(attempt.ended_ns);
+        pick.place.get_or_insert(pick.endpoint.unwrap_or(*endpoint));
+        if let Some(other) = &mut pick.other {
+            other.place.get_or_insert(other.endpoint);
+        }
+        spent.attempts.get_or_insert(number);
+        spent.now_ns.get_or_insert(*ended_ns);
+        spent.untried.get_or_insert(pick.endpoints > number);
     }
     Ok(attempts)
 }
@@ -230,10 +244,14 @@ impl PickEntry {
             endpoints: self.endpoints,
             pool: known("pool", pool, Pool::parse(pool))?,
             size: self.size.unwrap_or(self.endpoints),
-            chosen: Candidate { endpoint: self.endpoint.unwrap_or(endpoint), place: self.place, cost: self.cost },
+            chosen: Candidate {
+                endpoint: self.endpoint.unwrap_or(endpoint),
+                place: self.place.unwrap_or(endpoint),
+                cost: self.cost,
+            },
             other: self.other.as_ref().map(|other| Candidate {
                 endpoint: other.endpoint,
-                place: other.place,
+                place: other.place.unwrap_or(other.endpoint),
                 cost: other.cost,
             }),
         })
@@ -245,7 +263,7 @@ impl SpentEntry {
         Spent {
             attempts: self.attempts.unwrap_or_default(),
             now: Duration::from_nanos(self.now_ns.unwrap_or_default()),
-            untried: self.untried,
+            untried: self.untried.unwrap_or_default(),
             in_flight: self.in_flight,
             delay: Duration::from_nanos(self.delay_ns),
         }
@@ -253,7 +271,12 @@ impl SpentEntry {
 }
 
 /// Puts the record together again, with `last` as the index of the final attempt.
-pub(super) fn record(attempts: &[AttemptEntry], decisions: &str, last: usize) -> Result<Record, Unreadable> {
+pub(super) fn record(
+    id: RequestId,
+    attempts: &[AttemptEntry],
+    decisions: &str,
+    last: usize,
+) -> Result<Record, Unreadable> {
     let stored: Decisions =
         serde_json::from_str(decisions).map_err(|error| Unreadable(format!("decisions: {error}")))?;
     let facts = Facts {
@@ -263,7 +286,11 @@ pub(super) fn record(attempts: &[AttemptEntry], decisions: &str, last: usize) ->
         preferred: stored.preferred,
         caller_deadline: stored.caller_deadline_ns.map(Duration::from_nanos),
     };
-    let mut record = Record::new(known("seed", &stored.seed, stored.seed.parse().ok())?, facts);
+    let seed = match &stored.seed {
+        Some(seed) => known("seed", seed, seed.parse().ok())?,
+        None => id.0,
+    };
+    let mut record = Record::new(seed, facts);
     for attempt in attempts {
         record.attempts.push(attempt.record()?);
     }
@@ -306,3 +333,6 @@ pub(super) fn policy(json: &str) -> Result<Policy, Unreadable> {
     };
     Policy::try_new(parts).map_err(|error| Unreadable(format!("policy: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

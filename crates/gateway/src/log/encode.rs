@@ -2,17 +2,18 @@
 //!
 //! The words are the glossary's, the times nanoseconds, so that a decision can be taken again exactly. What a request that
 //! succeeds at once has in common with all the others is left out ([`super::decode`] puts it back): a row of one attempt
-//! is about 300 bytes, and bytes are most of what a row costs.
+//! is about 350 bytes, and bytes are most of what a row costs.
 
 use std::time::Duration;
 
 use handover_core::{
-    AttemptRecord, BodyLeft, Candidate, Failure, Fault, Outcome, Pick, Policy, Pool, Record, Spent, Verdict,
+    AttemptRecord, BodyLeft, Candidate, Failure, Fault, Outcome, Pick, Policy, Pool, Reason, Record, Spent, Stage,
+    Verdict,
 };
 
-use super::errno;
-use super::json::{Object, digits};
+use super::json::{Object, key};
 use super::row::{AttemptDetail, Attempts, MESSAGE_BYTES_MAX};
+use super::{RequestId, errno};
 
 /// Nanoseconds; a duration beyond 584 years is cut to that.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
@@ -46,29 +47,33 @@ pub(super) fn attempts(out: &mut String, record: &Record, details: &Attempts) {
 
 /// What the network showed.
 fn node(object: &mut Object<'_>, detail: &AttemptDetail) {
-    object.text("node_tag", &detail.node_tag);
-    object.text("node_hash", &detail.node_hash);
+    object.text(key!("node_tag"), &detail.node_tag);
+    object.text(key!("node_hash"), &detail.node_hash);
     if let Some(address) = &detail.address {
-        object.plain("address", address);
+        object.address(key!("address"), address);
     }
-    object.flag("reused", detail.reused);
-    object.word("stage", detail.stage.as_str());
+    object.flag(key!("reused"), detail.reused);
+    if detail.stage != Stage::Body {
+        object.word(key!("stage"), detail.stage.as_str());
+    }
     if let Some(shown) = detail.fault {
-        fault(object, "fault", shown);
+        fault(object, key!("fault"), shown);
     }
     if let Some(number) = detail.errno {
         match errno::name(number) {
-            Some(name) => object.word("errno", name),
-            None => object.plain("errno", &format_args!("ERRNO_{number}")),
+            Some(name) => object.word(key!("errno"), name),
+            None => object.plain(key!("errno"), &format_args!("ERRNO_{number}")),
         }
     }
     match detail.message.as_deref() {
-        Some(message) if message.len() > MESSAGE_BYTES_MAX => object.text("message", &AttemptDetail::message(message)),
-        Some(message) => object.text("message", message),
+        Some(message) if message.len() > MESSAGE_BYTES_MAX => {
+            object.text(key!("message"), &AttemptDetail::message(message))
+        }
+        Some(message) => object.text(key!("message"), message),
         None => {}
     }
-    object.number("written_bytes", detail.written_bytes);
-    object.number("duration_ns", nanoseconds(detail.duration));
+    object.number(key!("written_bytes"), detail.written_bytes);
+    object.number(key!("duration_ns"), nanoseconds(detail.duration));
 }
 
 fn fault(object: &mut Object<'_>, key: &'static str, fault: Fault) {
@@ -80,97 +85,104 @@ fn fault(object: &mut Object<'_>, key: &'static str, fault: Fault) {
 
 /// What the core saw and said.
 fn decided(object: &mut Object<'_>, index: usize, attempt: &AttemptRecord, detail: Option<&AttemptDetail>) {
-    object.number("endpoint", u64::from(attempt.endpoint));
-    object.flag("hedged", attempt.hedged);
-    duration_unless_zero(object, "due_ns", attempt.due);
-    duration_unless_zero(object, "started_ns", attempt.started);
+    object.number(key!("endpoint"), u64::from(attempt.endpoint));
+    object.flag(key!("hedged"), attempt.hedged);
+    duration_unless_zero(object, key!("due_ns"), attempt.due);
+    duration_unless_zero(object, key!("started_ns"), attempt.started);
     if let Some(connected) = attempt.connected {
-        object.number("connected_ns", nanoseconds(connected));
+        object.number(key!("connected_ns"), nanoseconds(connected));
     }
-    object.number("ended_ns", nanoseconds(attempt.ended));
+    object.number(key!("ended_ns"), nanoseconds(attempt.ended));
     match &attempt.outcome {
         Outcome::Answered { status, retry_after, .. } => {
-            object.number("status", u64::from(*status));
+            object.number(key!("status"), u64::from(*status));
             if let Some(retry_after) = retry_after {
-                object.number("retry_after_ns", nanoseconds(*retry_after));
+                object.number(key!("retry_after_ns"), nanoseconds(*retry_after));
             }
         }
         Outcome::Failed(failure) => failed(object, failure, detail),
     }
-    object.flag("body_consumed", attempt.outcome.body() == BodyLeft::Consumed);
+    object.flag(key!("body_consumed"), attempt.outcome.body() == BodyLeft::Consumed);
     pick(object, attempt);
     spent(object, index, attempt);
     if let Some(answer) = attempt.budget {
-        object.key("budget").push_str(if answer { "true" } else { "false" });
+        object.truth(key!("budget"), answer);
     }
-    verdict(object, attempt.verdict);
+    if attempt.verdict != Verdict::Done(Reason::Answered) {
+        verdict(object, attempt.verdict);
+    }
 }
 
 /// A failure as the core was told of it; stage and fault only where the network showed something else later.
 fn failed(object: &mut Object<'_>, failure: &Failure, detail: Option<&AttemptDetail>) {
-    object.word("sent", failure.sent.as_str());
+    object.word(key!("sent"), failure.sent.as_str());
     if detail.is_none_or(|detail| detail.stage != failure.stage) {
-        object.word("decided_stage", failure.stage.as_str());
+        object.word(key!("decided_stage"), failure.stage.as_str());
     }
     if detail.is_none_or(|detail| detail.fault != Some(failure.fault)) {
-        fault(object, "decided_fault", failure.fault);
+        fault(object, key!("decided_fault"), failure.fault);
     }
 }
 
 fn pick(object: &mut Object<'_>, attempt: &AttemptRecord) {
     let Pick { endpoints, pool, size, chosen, other } = attempt.pick;
-    let mut pick = Object::begin(object.key("pick"));
-    pick.number("endpoints", u64::from(endpoints));
+    let mut pick = object.object(key!("pick"));
+    pick.number(key!("endpoints"), u64::from(endpoints));
     if pool != Pool::Untried {
-        pick.word("pool", pool.as_str());
+        pick.word(key!("pool"), pool.as_str());
     }
     if size != endpoints {
-        pick.number("size", u64::from(size));
+        pick.number(key!("size"), u64::from(size));
     }
     if chosen.endpoint != attempt.endpoint {
-        pick.number("endpoint", u64::from(chosen.endpoint));
+        pick.number(key!("endpoint"), u64::from(chosen.endpoint));
     }
     place_and_cost(&mut pick, chosen);
     if let Some(candidate) = other {
-        let mut other = Object::begin(pick.key("other"));
-        other.number("endpoint", u64::from(candidate.endpoint));
+        let mut other = pick.object(key!("other"));
+        other.number(key!("endpoint"), u64::from(candidate.endpoint));
         place_and_cost(&mut other, candidate);
-        other.end();
+        other.end_within();
     }
-    pick.end();
+    pick.end_within();
 }
 
 fn place_and_cost(object: &mut Object<'_>, candidate: Candidate) {
-    if candidate.place != 0 {
-        object.number("place", u64::from(candidate.place));
+    // As long as all endpoints are in the pool, each one's place is its index.
+    if candidate.place != candidate.endpoint {
+        object.number(key!("place"), u64::from(candidate.place));
     }
     if candidate.cost != 0 {
-        object.number("cost", candidate.cost);
+        object.number(key!("cost"), candidate.cost);
     }
 }
 
 /// What the verdict saw besides the outcome, unless it is what the attempt itself says.
 fn spent(object: &mut Object<'_>, index: usize, attempt: &AttemptRecord) {
-    let usual = Spent { attempts: index as u32 + 1, now: attempt.ended, ..Spent::default() };
+    let begun = index as u32 + 1;
+    let untried = attempt.pick.endpoints > begun;
+    let usual = Spent { attempts: begun, now: attempt.ended, untried, ..Spent::default() };
     if attempt.spent == usual {
         return;
     }
-    let mut spent = Object::begin(object.key("spent"));
+    let mut spent = object.object(key!("spent"));
     if attempt.spent.attempts != usual.attempts {
-        spent.number("attempts", u64::from(attempt.spent.attempts));
+        spent.number(key!("attempts"), u64::from(attempt.spent.attempts));
     }
     if attempt.spent.now != usual.now {
-        spent.number("now_ns", nanoseconds(attempt.spent.now));
+        spent.number(key!("now_ns"), nanoseconds(attempt.spent.now));
     }
-    spent.flag("untried", attempt.spent.untried);
-    spent.flag("in_flight", attempt.spent.in_flight);
-    duration_unless_zero(&mut spent, "delay_ns", attempt.spent.delay);
-    spent.end();
+    if attempt.spent.untried != usual.untried {
+        spent.truth(key!("untried"), attempt.spent.untried);
+    }
+    spent.flag(key!("in_flight"), attempt.spent.in_flight);
+    duration_unless_zero(&mut spent, key!("delay_ns"), attempt.spent.delay);
+    spent.end_within();
 }
 
 fn verdict(object: &mut Object<'_>, verdict: Verdict) {
-    object.word("verdict", verdict.as_str());
-    object.word("reason", verdict.reason().as_str());
+    object.word(key!("verdict"), verdict.as_str());
+    object.word(key!("reason"), verdict.reason().as_str());
 }
 
 fn duration_unless_zero(object: &mut Object<'_>, key: &'static str, duration: Duration) {
@@ -179,34 +191,37 @@ fn duration_unless_zero(object: &mut Object<'_>, key: &'static str, duration: Du
     }
 }
 
-/// Appends what the record holds besides its attempts. The verdict and its time are left out where they are those of the
-/// final attempt, as they are unless the session ended between two attempts.
-pub(super) fn decisions(out: &mut String, record: &Record) {
+/// Appends what the record holds besides its attempts. The seed is left out where it is the request's id; the verdict and
+/// its time where they are those of the final attempt, as they are unless the session ended between two attempts.
+pub(super) fn decisions(out: &mut String, id: RequestId, record: &Record) {
     let mut object = Object::begin(out);
-    // As text: readers that keep numbers as doubles would round it.
-    object.plain("seed", &record.seed);
-    object.flag("idempotent", record.facts.idempotent);
-    object.flag("keyed", record.facts.keyed);
-    object.flag("opted_out", record.facts.opted_out);
+    if record.seed != id.0 {
+        object.number_as_text(key!("seed"), record.seed);
+    }
+    object.flag(key!("idempotent"), record.facts.idempotent);
+    object.flag(key!("keyed"), record.facts.keyed);
+    object.flag(key!("opted_out"), record.facts.opted_out);
     if let Some(endpoint) = record.facts.preferred {
-        object.number("preferred", u64::from(endpoint));
+        object.number(key!("preferred"), u64::from(endpoint));
     }
     if let Some(deadline) = record.facts.caller_deadline {
-        object.number("caller_deadline_ns", nanoseconds(deadline));
+        object.number(key!("caller_deadline_ns"), nanoseconds(deadline));
     }
     if let Some(discovery) = record.discovery {
-        object.number("discovery_after", u64::from(discovery.after));
+        object.number(key!("discovery_after"), u64::from(discovery.after));
         if let Some(found) = discovery.found {
-            object.key("discovery_found").push_str(if found { "true" } else { "false" });
+            object.truth(key!("discovery_found"), found);
         }
     }
     if record.hedges_refused != 0 {
-        object.number("hedges_refused", u64::from(record.hedges_refused));
+        object.number(key!("hedges_refused"), u64::from(record.hedges_refused));
     }
     let last = record.attempts.get(final_attempt(record));
     match record.ended {
-        None => object.flag("unfinished", true),
-        Some(ended) if last.is_none_or(|last| last.ended != ended) => object.number("ended_ns", nanoseconds(ended)),
+        None => object.flag(key!("unfinished"), true),
+        Some(ended) if last.is_none_or(|last| last.ended != ended) => {
+            object.number(key!("ended_ns"), nanoseconds(ended))
+        }
         Some(_) => {}
     }
     if let Some(said) = record.verdict.filter(|said| last.is_none_or(|last| last.verdict != *said)) {
@@ -220,33 +235,25 @@ pub(super) fn policy(policy: &Policy) -> String {
     let parts = policy.parts();
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    object.number("max_attempts", u64::from(parts.max_attempts));
-    object.word("replay", parts.replay.as_str());
-    let statuses = object.key("retry_statuses");
-    statuses.push('[');
-    for (index, status) in parts.retry_statuses.iter().enumerate() {
-        if index > 0 {
-            statuses.push(',');
-        }
-        digits(statuses, u64::from(status));
-    }
-    statuses.push(']');
-    object.word("order", parts.order.as_str());
-    object.number("connect_timeout_ns", nanoseconds(parts.connect_timeout));
-    object.number("response_timeout_ns", nanoseconds(parts.response_timeout));
+    object.number(key!("max_attempts"), u64::from(parts.max_attempts));
+    object.word(key!("replay"), parts.replay.as_str());
+    object.numbers(key!("retry_statuses"), parts.retry_statuses.iter().map(u64::from));
+    object.word(key!("order"), parts.order.as_str());
+    object.number(key!("connect_timeout_ns"), nanoseconds(parts.connect_timeout));
+    object.number(key!("response_timeout_ns"), nanoseconds(parts.response_timeout));
     if let Some(stagger) = parts.dial_stagger {
-        object.number("dial_stagger_ns", nanoseconds(stagger));
+        object.number(key!("dial_stagger_ns"), nanoseconds(stagger));
     }
     if let Some(deadline) = parts.deadline {
-        object.number("deadline_ns", nanoseconds(deadline));
+        object.number(key!("deadline_ns"), nanoseconds(deadline));
     }
-    object.number("min_deadline_ns", nanoseconds(parts.min_deadline));
-    object.flag("same_endpoint_again", parts.same_endpoint_again);
-    object.number("backoff_base_ns", nanoseconds(parts.backoff.base));
-    object.number("backoff_cap_ns", nanoseconds(parts.backoff.cap));
-    object.word("backoff_between", parts.backoff.between.as_str());
-    object.number("retry_after_cap_ns", nanoseconds(parts.retry_after_cap));
-    object.flag("discover", parts.discover);
+    object.number(key!("min_deadline_ns"), nanoseconds(parts.min_deadline));
+    object.flag(key!("same_endpoint_again"), parts.same_endpoint_again);
+    object.number(key!("backoff_base_ns"), nanoseconds(parts.backoff.base));
+    object.number(key!("backoff_cap_ns"), nanoseconds(parts.backoff.cap));
+    object.word(key!("backoff_between"), parts.backoff.between.as_str());
+    object.number(key!("retry_after_cap_ns"), nanoseconds(parts.retry_after_cap));
+    object.flag(key!("discover"), parts.discover);
     object.end();
     out
 }

@@ -2,66 +2,132 @@
 //! a tree of values for it would cost more than the document.
 
 use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 
-/// Appends one JSON object. Fields that hold what is usual are left out by the callers, which keeps rows short.
+/// The key of a field, ready to be written: `"name":`.
+macro_rules! key {
+    ($name:literal) => {
+        concat!("\"", $name, "\":")
+    };
+}
+pub(super) use key;
+
+/// Appends one JSON object. Fields that hold what is usual are left out by the callers, which keeps rows short. Keys are
+/// made by [`key!`]; each field ends with a comma, and the last one's becomes the closing brace.
 pub(super) struct Object<'a> {
     out: &'a mut String,
-    empty: bool,
 }
 
 impl<'a> Object<'a> {
     /// Begins an object at the end of `out`.
     pub(super) fn begin(out: &'a mut String) -> Self {
         out.push('{');
-        Self { out, empty: true }
+        Self { out }
     }
 
     /// Ends it.
     pub(super) fn end(self) {
+        if self.out.ends_with(',') {
+            self.out.pop();
+        }
         self.out.push('}');
     }
 
-    /// Writes the key; the value must follow. Keys are the log's own words and need no escaping.
-    pub(super) fn key(&mut self, key: &'static str) -> &mut String {
-        if !self.empty {
-            self.out.push(',');
-        }
-        self.empty = false;
-        self.out.push('"');
+    /// Begins an object as a field's value; [`Object::end_within`] ends it.
+    pub(super) fn object(&mut self, key: &'static str) -> Object<'_> {
         self.out.push_str(key);
-        self.out.push_str("\":");
-        self.out
+        Object::begin(self.out)
+    }
+
+    /// Ends an object that is a field's value.
+    pub(super) fn end_within(self) {
+        let out = &mut *self.out;
+        if out.ends_with(',') {
+            out.pop();
+        }
+        out.push_str("},");
     }
 
     /// A string that may hold anything.
     pub(super) fn text(&mut self, key: &'static str, value: &str) {
-        escaped(self.key(key), value);
+        self.out.push_str(key);
+        escaped(self.out, value);
+        self.out.push(',');
     }
 
     /// A string that is one of the log's own words.
     pub(super) fn word(&mut self, key: &'static str, value: &'static str) {
-        let out = self.key(key);
-        out.push('"');
-        out.push_str(value);
-        out.push('"');
+        self.out.push_str(key);
+        self.out.push('"');
+        self.out.push_str(value);
+        self.out.push_str("\",");
     }
 
-    /// A value that prints as text without any character that needs escaping: an address, an id.
+    /// A value that prints as text without any character that needs escaping: a fault with its number.
     pub(super) fn plain(&mut self, key: &'static str, value: &dyn std::fmt::Display) {
-        let out = self.key(key);
-        write!(out, "\"{value}\"").expect("writing to a String succeeds");
+        write!(self.out, "{key}\"{value}\",").expect("writing to a String succeeds");
+    }
+
+    /// An address with its port. Nearly all are IPv4, and the formatter of `std` is slow for them.
+    pub(super) fn address(&mut self, key: &'static str, value: &SocketAddr) {
+        let SocketAddr::V4(v4) = value else { return self.plain(key, value) };
+        self.out.push_str(key);
+        self.out.push('"');
+        ipv4(self.out, v4.ip());
+        self.out.push(':');
+        digits(self.out, u64::from(v4.port()));
+        self.out.push_str("\",");
     }
 
     /// A number.
     pub(super) fn number(&mut self, key: &'static str, value: u64) {
-        digits(self.key(key), value);
+        self.out.push_str(key);
+        digits(self.out, value);
+        self.out.push(',');
+    }
+
+    /// A number as a string, for those who keep numbers as doubles.
+    pub(super) fn number_as_text(&mut self, key: &'static str, value: u64) {
+        self.out.push_str(key);
+        self.out.push('"');
+        digits(self.out, value);
+        self.out.push_str("\",");
+    }
+
+    /// Numbers.
+    pub(super) fn numbers(&mut self, key: &'static str, values: impl Iterator<Item = u64>) {
+        self.out.push_str(key);
+        self.out.push('[');
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            digits(self.out, value);
+        }
+        self.out.push_str("],");
+    }
+
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, key: &'static str, value: bool) {
+        self.out.push_str(key);
+        self.out.push_str(if value { "true," } else { "false," });
     }
 
     /// `true` if it is so, and nothing otherwise.
     pub(super) fn flag(&mut self, key: &'static str, value: bool) {
         if value {
-            self.key(key).push_str("true");
+            self.truth(key, true);
         }
+    }
+}
+
+/// Appends an IPv4 address in dotted decimal.
+pub(super) fn ipv4(out: &mut String, address: &Ipv4Addr) {
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push('.');
+        }
+        digits(out, u64::from(octet));
     }
 }
 
@@ -122,10 +188,12 @@ mod tests {
         fn every_number_reads_back(value in any::<u64>()) {
             let mut out = String::new();
             let mut object = Object::begin(&mut out);
-            object.number("u", value);
+            object.number(key!("u"), value);
+            object.number_as_text(key!("t"), value);
             object.end();
             let read: serde_json::Value = serde_json::from_str(&out).expect("JSON");
             prop_assert_eq!(read["u"].as_u64(), Some(value));
+            prop_assert_eq!(read["t"].as_str(), Some(&*value.to_string()));
         }
     }
 
@@ -140,12 +208,31 @@ mod tests {
     fn an_object_separates_its_fields_and_leaves_false_flags_out() {
         let mut out = String::from("x");
         let mut object = Object::begin(&mut out);
-        object.flag("no", false);
-        object.word("a", "b");
-        object.flag("yes", true);
-        object.number("n", 0);
-        object.plain("p", &std::net::Ipv4Addr::LOCALHOST);
+        object.flag(key!("no"), false);
+        object.word(key!("a"), "b");
+        object.flag(key!("yes"), true);
+        let mut inner = object.object(key!("o"));
+        inner.number(key!("n"), 0);
+        inner.end_within();
+        object.object(key!("e")).end_within();
+        object.truth(key!("f"), false);
+        object.numbers(key!("l"), [1, 20].into_iter());
+        object.numbers(key!("m"), std::iter::empty());
+        object.plain(key!("p"), &'p');
+        object.text(key!("t"), ",");
         object.end();
-        assert_eq!(out, r#"x{"a":"b","yes":true,"n":0,"p":"127.0.0.1"}"#);
+        Object::begin(&mut out).end();
+        assert_eq!(out, r#"x{"a":"b","yes":true,"o":{"n":0},"e":{},"f":false,"l":[1,20],"m":[],"p":"p","t":","}{}"#);
+    }
+
+    #[test]
+    fn addresses_are_written_as_std_writes_them() {
+        for text in ["0.0.0.0:0", "127.0.0.1:9001", "255.255.255.255:65535", "[::1]:80", "[2001:db8::1]:443"] {
+            let mut out = String::new();
+            let mut object = Object::begin(&mut out);
+            object.address(key!("a"), &text.parse().expect("an address"));
+            object.end();
+            assert_eq!(out, format!("{{\"a\":\"{text}\"}}"));
+        }
     }
 }

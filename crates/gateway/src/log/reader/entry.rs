@@ -86,7 +86,7 @@ impl Entry {
     /// # Errors
     /// [`Unreadable`], if the row was changed or a later version wrote words that are not known here.
     pub fn record(&self) -> Result<Record, Unreadable> {
-        decode::record(&self.attempts, &self.decisions, self.final_attempt)
+        decode::record(self.id, &self.attempts, &self.decisions, self.final_attempt)
     }
 
     /// Takes the decisions again, from the row alone: the inner result says whether they came out the same.
