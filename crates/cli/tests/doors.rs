@@ -151,6 +151,7 @@ async fn the_reverse_form_turns_others_away() {
             ("/tok/Default/http/user@h/", no_host),
             ("/tok/Default/http/a:b:c/", no_host),
             ("/tok/Default/http/h:99999/", no_host),
+            ("/tok/Default/http/h:/", no_host),
             ("/tok/Default/http/a%20b/", no_host),
             ("/tok/Default/http/a%2Fb/", no_host),
             ("/tok/Default/http/a%0d%0ab/", no_host),
