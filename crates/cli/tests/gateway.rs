@@ -41,9 +41,9 @@ impl Gateway {
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a banner");
-        let address = line.trim().rsplit("http://").next().expect("split gives one").to_owned();
+        let address = line.trim().rsplit("listening on ").next().expect("split gives one").to_owned();
         let gateway = Self { child, stdout, address };
-        assert!(line.contains("listens on http://127.0.0.1:"), "{line:?}: {}", stderr(directory));
+        assert!(line.contains("listening on 127.0.0.1:"), "{line:?}: {}", stderr(directory));
         gateway
     }
 
