@@ -23,7 +23,7 @@ const PROCESS_DEADLINE: Duration = Duration::from_secs(30);
 const LOG_POLL: Duration = Duration::from_millis(50);
 
 /// The words before the address in the start-up banner.
-const LISTENING: &str = "listens on ";
+const LISTENING: &str = "listening on ";
 
 /// How a gateway is to be started.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl GatewayBuilder {
         let stdout = Captured::from(child.stdout.take().expect("piped"));
         let stderr = Captured::from(child.stderr.take().expect("piped"));
         let listening = within(PROCESS_DEADLINE, "the gateway's banner", stdout.find(LISTENING)).await;
-        let addr = listening.and_then(|url| url.split("://").last()?.parse::<SocketAddr>().ok());
+        let addr = listening.and_then(|word| word.parse::<SocketAddr>().ok());
         let Some(mut addr) = addr else {
             panic!("the gateway did not start:\n{}\n{}", stdout.text(), stderr.text());
         };
