@@ -93,8 +93,8 @@ Every key of the file is also a variable HANDOVER_…: `handover gateway --list-
 Flags win over variables, variables over the file.
 
 Exit codes:
-  0  ended in order, or the configuration is good (--check-config)
-  1  anything else, such as requests that were cut off at the end
+  0  ended by a signal, or the configuration is good (--check-config)
+  1  anything else, such as a second signal that cut off running requests
   2  the configuration or the command line is wrong; every error is on stderr
   3  the address cannot be listened on, for example because the port is in use
   4  the data directory cannot be used, or another gateway uses it";

@@ -200,7 +200,7 @@ async fn errors_of_the_nodes_have_their_codes_in_every_door() {
             let answer = door.get(slow.addr(), origin.addr()).await;
             let body = "Upstream connection or response timed out";
             is_error(&answer, 504, "UPSTREAM_TIMEOUT", body, &format!("{door:?}"));
-            let empty = gateway().origin(&origin.tagged("a")).start().await;
+            let empty = gateway().node("direct").platform("TAG_FILTERS", "^nothing$").start().await;
             let answer = door.get(empty.addr(), origin.addr()).await;
             is_error(&answer, 503, "NO_AVAILABLE_NODES", "No available nodes for routing", &format!("{door:?}"));
         })

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use handover_testkit::{
-    Act, After, Answer, Client, DeadPort, End, GatewayBuilder, GatewayProcess, Origin, Row, bounded,
+    Act, After, Answer, Client, DeadPort, End, GatewayBuilder, GatewayProcess, Greeting, Origin, Row, bounded,
 };
 use rustix::process::Signal;
 use tokio::task::JoinSet;
@@ -132,6 +132,29 @@ async fn closing_races_on_reused_connections_never_duplicate() {
                 let arrived = at_a.get(&path).or_else(|| at_b.get(&path)).copied().unwrap_or_default();
                 assert!(status != 200 || arrived == 1, "{id} was answered and arrived {arrived} times ({how:?})");
                 assert!([200, 502].contains(&status), "{id}: {status}");
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_fault_at_any_byte_of_the_request_never_lets_it_arrive_twice() {
+    for how in [End::Fin, End::Reset] {
+        bounded(async {
+            // The first origin's connection n ends behind byte n, so that each request meets another fault.
+            let builder = Origin::builder().greeting(move |number| Greeting::ReadThen(number, how));
+            let (cutting, whole) = (builder.start().await, Origin::answering("whole").await);
+            let gateway = gateway().origin(&cutting.tagged("cutting")).origin(&whole.tagged("whole")).start().await;
+            let longest = post(0).len();
+            while cutting.accepted() <= longest {
+                let before = (cutting.accepted(), whole.request_count());
+                let answer = Client::once(gateway.addr(), post(0)).await;
+                assert!([200, 502].contains(&answer.status()), "{}", answer.status());
+                let read = cutting.connections()[before.0..].iter().any(|connection| !connection.raw.is_empty());
+                let again = whole.request_count() > before.1;
+                assert!(!(read && again), "{how:?}: {} bytes were read here and the whole arrived there", before.0);
+                assert!(again == (answer.status() == 200), "{how:?}: {}", answer.text());
             }
         })
         .await;

@@ -41,9 +41,9 @@ impl Gateway {
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a banner");
-        let address = line.trim().rsplit("http://").next().expect("split gives one").to_owned();
+        let address = line.trim().rsplit("listening on ").next().expect("split gives one").to_owned();
         let gateway = Self { child, stdout, address };
-        assert!(line.contains("listens on http://127.0.0.1:"), "{line:?}: {}", stderr(directory));
+        assert!(line.contains("listening on 127.0.0.1:"), "{line:?}: {}", stderr(directory));
         gateway
     }
 
@@ -246,4 +246,21 @@ fn a_level_that_is_none_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (code, _, err) = output(&mut handover(directory.path(), &["gateway", "--log-level", "a=b=c"]));
     assert!(code == Some(2) && err.starts_with("flag --log-level: found \"a=b=c\""), "{err}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", origin.local_addr().unwrap());
+    std::fs::write(directory.path().join("h.toml"), "drain_timeout = \"1h\"\n").unwrap();
+    let gateway = Gateway::start(directory.path(), &["--config", "h.toml", "--origin", &url]);
+    let mut client = TcpStream::connect(&gateway.address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    // The request runs from here on, and its origin never answers.
+    let (_held, _) = origin.accept().unwrap();
+    gateway.signal(Signal::TERM);
+    wait_for(directory.path(), "ending: ");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit_code(), Some(1), "{}", stderr(directory.path()));
 }

@@ -247,7 +247,8 @@ async fn trailers_pass_both_ways_over_http2() {
         let sum = to_map(&[("x-sum".to_owned(), "4".to_owned())]);
         let frames = [Frame::data(Bytes::from_static(b"body")), Frame::trailers(sum)].map(Ok::<_, Infallible>);
         let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
-        let request = Request::post("http://h/").header("te", "trailers").body(body).expect("valid");
+        let request =
+            Request::post("http://h/").header("te", "trailers").header("trailer", "x-sum").body(body).expect("valid");
         let answer = sender.send_request(request).await.expect("an answer");
         let collected = answer.into_body().collect().await.expect("whole");
         assert_eq!(collected.trailers().expect("trailers")["x-checksum"], "abc");

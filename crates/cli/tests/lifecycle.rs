@@ -51,18 +51,21 @@ async fn connect_dial_failure_is_retried_up_to_max_retries() {
 async fn written_request_is_not_retried() {
     for door in [Door::Forward, Door::Reverse] {
         for (how, fault) in [(End::Fin, "closed"), (End::Reset, "reset")] {
-            bounded(async {
-                let origin = Origin::scripted(move |_| Act::EndAfter(u64::MAX, how)).await;
-                let first = HttpProxyNode::relay(Directory::new()).await;
-                let second = HttpProxyNode::relay(Directory::new()).await;
-                let gateway = gateway().node(&first.tagged("a")).node(&second.tagged("b")).start().await;
-                let answer = door.post(gateway.addr(), origin.addr(), "work").await;
-                assert_eq!((answer.status(), answer.code()), (502, "UPSTREAM_REQUEST_FAILED"), "{door:?} {how:?}");
-                let expected = format!("a: await_head {fault} sent=maybe -> stop(maybe_sent)");
-                assert_eq!(gateway.only_row().await.story(), [expected], "{door:?} {how:?}");
-                assert_eq!((first.accepted(), second.accepted(), origin.request_count()), (1, 0, 1), "{door:?}");
-            })
-            .await;
+            for (method, body, reason) in [("GET", "", "maybe_sent"), ("POST", "work", "body_consumed")] {
+                let what = format!("{door:?} {how:?} {method}");
+                bounded(async {
+                    let origin = Origin::scripted(move |_| Act::EndAfter(u64::MAX, how)).await;
+                    let first = HttpProxyNode::relay(Directory::new()).await;
+                    let second = HttpProxyNode::relay(Directory::new()).await;
+                    let gateway = gateway().node(&first.tagged("a")).node(&second.tagged("b")).start().await;
+                    let answer = door.send(gateway.addr(), origin.addr(), method, "", body).await.expect("an answer");
+                    assert_eq!((answer.status(), answer.code()), (502, "UPSTREAM_REQUEST_FAILED"), "{what}");
+                    let expected = format!("a: await_head {fault} sent=maybe -> stop({reason})");
+                    assert_eq!(gateway.only_row().await.story(), [expected], "{what}");
+                    assert_eq!((first.accepted(), second.accepted(), origin.request_count()), (1, 0, 1), "{what}");
+                })
+                .await;
+            }
         }
     }
 }
@@ -193,7 +196,7 @@ async fn cancelled(door: Door) {
 
 async fn no_nodes(door: Door) {
     let origin = Origin::answering("never").await;
-    let gateway = gateway().origin(&origin.tagged("only-origins")).start().await;
+    let gateway = gateway().node("direct").platform("TAG_FILTERS", "^nothing$").start().await;
     let answer = door.get(gateway.addr(), origin.addr()).await;
     assert_eq!((answer.status(), answer.code()), (503, "NO_AVAILABLE_NODES"), "{door:?}");
     assert_eq!(origin.accepted(), 0, "{door:?}");

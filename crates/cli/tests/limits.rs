@@ -159,21 +159,6 @@ async fn private_targets_are_refused_where_the_gateway_is_open_to_others() {
 }
 
 #[tokio::test]
-async fn the_gateway_is_no_target_of_its_own() {
-    bounded(async {
-        let gateway = gateway().node("direct").start().await;
-        for door in DOORS {
-            for host in ["127.0.0.1", "localhost"] {
-                let target = format!("{host}:{}", gateway.addr().port());
-                let answer = ask(door, &gateway, &target).await;
-                assert_eq!((answer.status(), answer.code()), (403, "TARGET_DENIED"), "{door:?} {host}");
-            }
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn slow_readers_and_writers_do_not_stop_others() {
     bounded(async {
         let body = handover_testkit::Body::Pattern;

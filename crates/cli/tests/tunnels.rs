@@ -42,7 +42,9 @@ async fn open(gateway: &GatewayProcess, target: SocketAddr) -> Client {
 }
 
 async fn accepted(listener: &TcpListener) -> TcpStream {
-    listener.accept().await.expect("the gateway connects").0
+    let tcp = listener.accept().await.expect("the gateway connects").0;
+    tcp.set_nodelay(true).expect("TCP_NODELAY is allowed on every TCP socket");
+    tcp
 }
 
 #[tokio::test]

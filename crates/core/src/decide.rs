@@ -28,6 +28,20 @@ pub struct Spent {
 ///
 /// Total and without effects except on the budget, which is asked at most once, last, and only if all else allows a
 /// further attempt. An attempt that was answered never gets `Stop`: if it cannot be repeated its answer stands.
+///
+/// ```
+/// use handover_core::{Facts, Failure, Fault, Outcome, Policy, Reason, Sent, Spent, Stage, Unlimited, Verdict, decide};
+///
+/// let policy = Policy::default();
+/// let spent = Spent { attempts: 1, untried: true, ..Spent::default() };
+/// let refused = Failure::before_send(Stage::Dial, Fault::Refused);
+/// let verdict = decide(&policy, &Facts::default(), &Outcome::Failed(refused), &spent, &mut Unlimited);
+/// assert_eq!(verdict, Verdict::TryNext(Reason::NotSent));
+///
+/// let broken = Failure { stage: Stage::Send, fault: Fault::Reset, sent: Sent::Maybe, ..refused };
+/// let verdict = decide(&policy, &Facts::default(), &Outcome::Failed(broken), &spent, &mut Unlimited);
+/// assert_eq!(verdict, Verdict::Stop(Reason::MaybeSent));
+/// ```
 pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, budget: &mut dyn Budget) -> Verdict {
     let end = match outcome {
         Outcome::Answered { status, .. } if !policy.retry_statuses().contains(*status) => {

@@ -1,6 +1,6 @@
 //! The gateway's configuration: one TOML file, the environment and the flags, resolved to plain typed values.
 //!
-//! Each key is defined once, in [`keys`], and from that one definition come the file's parser, the `HANDOVER_…` variables,
+//! Each key is defined once, in `config::keys`, and from that one definition come the file's parser, the `HANDOVER_…` variables,
 //! the key list of the command line and the reference page of the guide. The stronger source wins: flags over environment
 //! over file over default. Every value of every source is checked, also one that a stronger source replaces, and all that
 //! is wrong is reported at once, because a configuration that is corrected one error a start is corrected at night.

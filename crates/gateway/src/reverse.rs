@@ -59,7 +59,11 @@ pub(crate) fn parse(uri: &Uri, token: Option<&Token>) -> Result<Reverse, ErrorCo
 /// A host segment must be a host, perhaps with a port, and read back as exactly itself.
 fn target(host: &str, tls: bool) -> Option<(Target, Authority)> {
     let colons = host.bytes().filter(|b| *b == b':').count();
-    if host.is_empty() || host.contains(['/', ' ', '\t', '\n', '\r', '@']) || (colons > 1 && !host.starts_with('[')) {
+    if host.is_empty()
+        || host.ends_with(':')
+        || host.contains(['/', ' ', '\t', '\n', '\r', '@'])
+        || (colons > 1 && !host.starts_with('['))
+    {
         return None;
     }
     let authority: Authority = host.parse().ok()?;
@@ -131,6 +135,7 @@ mod tests {
             ("/t/P/http/u%40h/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/a:b:c/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/h:99999/", Some("t"), "INVALID_HOST"),
+            ("/t/P/http/h:/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/h%0d%0a/", Some("t"), "INVALID_HOST"),
         ] {
             assert_eq!(shown(path, token), expected, "{path}");

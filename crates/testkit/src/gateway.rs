@@ -129,7 +129,8 @@ impl GatewayBuilder {
         let stdout = Captured::from(child.stdout.take().expect("piped"));
         let stderr = Captured::from(child.stderr.take().expect("piped"));
         let listening = within(PROCESS_DEADLINE, "the gateway's banner", stdout.find(LISTENING)).await;
-        let Some(mut addr) = listening.and_then(|word| word.parse::<SocketAddr>().ok()) else {
+        let addr = listening.and_then(|word| word.parse::<SocketAddr>().ok());
+        let Some(mut addr) = addr else {
             panic!("the gateway did not start:\n{}\n{}", stdout.text(), stderr.text());
         };
         if addr.ip().is_unspecified() {

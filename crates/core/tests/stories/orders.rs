@@ -60,6 +60,8 @@ fn spread_reaches_all_and_never_the_dearest() {
     let uneven = first_choices(Order::Spread, Facts::default(), vec![Some(1), Some(2), Some(3), Some(9)]);
     assert_eq!(uneven[3], 0, "of any two, the other one is cheaper: {uneven:?}");
     assert!(uneven[0] > uneven[1] && uneven[1] > uneven[2] && uneven[2] > 0, "{uneven:?}");
+    let two = first_choices(Order::Spread, Facts::default(), vec![Some(9), Some(1)]);
+    assert_eq!(two, [0, 1000], "of two, both are compared: {two:?}");
     let shed = first_choices(Order::Spread, Facts::default(), vec![None, Some(9), None, None]);
     assert_eq!(shed, [0, 1000, 0, 0]);
     let all_shed = first_choices(Order::Spread, Facts::default(), vec![None; 2]);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use handover_gateway::config::{Config, NodeConfig, PlatformConfig, RouteConfig};
+use handover_gateway::config::{Config, NodeConfig, NodeKind, PlatformConfig, RouteConfig};
 
 /// The data directory that `handover log` looks into by itself.
 const DATA_DIR_DEFAULT: &str = "handover-data";
@@ -18,6 +18,8 @@ pub(super) struct Banner {
     curl: &'static str,
     /// Whether some platform can carry, and whether clients must then present a token.
     forward: Option<&'static str>,
+    /// Whether it carries a request back to itself, which shows that it works where there is no network.
+    itself: bool,
     /// Host and path of a request that a route takes.
     route: Option<(Option<String>, String)>,
     data_dir: Option<String>,
@@ -36,6 +38,7 @@ impl Banner {
             // The certificate names the gateway's host, not the address that is typed here.
             curl: if config.tls.is_some() { "-k " } else { "" },
             forward: carries.then_some(credentials),
+            itself: config.allow_private_targets && config.nodes.iter().all(|node| node.kind == NodeKind::Direct),
             // The most general one comes last.
             route: config.routes.last().map(route),
             data_dir: (data_dir != DATA_DIR_DEFAULT).then(|| data_dir.into_owned()),
@@ -46,8 +49,9 @@ impl Banner {
     pub(super) fn text(&self, listen: SocketAddr) -> String {
         let Self { scheme, curl, .. } = self;
         let here = format!("{scheme}://{}", reachable(listen));
+        let tls = if *scheme == "https" { " (TLS)" } else { "" };
         let mut text =
-            format!("handover {} listens on {scheme}://{listen}\n\n{}\n", env!("CARGO_PKG_VERSION"), self.summary);
+            format!("handover {}, listening on {listen}{tls}\n\n{}\n", env!("CARGO_PKG_VERSION"), self.summary);
         let mut line = |command: String, what: &str| {
             let _ = writeln!(text, "  {command}\n      {what}");
         };
@@ -55,9 +59,13 @@ impl Banner {
             let host = host.as_ref().map_or_else(String::new, |host| format!("-H 'Host: {host}' "));
             line(format!("curl {curl}{host}{here}{path}"), "a request to one of the origins");
         }
-        line(format!("curl {curl}{here}/healthz"), "whether the gateway is well; needs no other machine");
+        line(format!("curl {curl}{here}/healthz"), "whether the gateway is well");
         if let Some(credentials) = self.forward {
             let proxy = if curl.is_empty() { "" } else { "--proxy-insecure " };
+            if self.itself {
+                let what = "a request through it, back to itself: works without a network";
+                line(format!("curl {proxy}{curl}-x {here}{credentials} {here}/healthz"), what);
+            }
             line(
                 format!("curl {proxy}-x {here}{credentials} http://example.com/"),
                 "a request through it to any target",
@@ -135,7 +143,7 @@ mod tests {
     #[test]
     fn the_first_start_says_what_to_type() {
         let text = banner(Flags::default(), "127.0.0.1:2260");
-        let expected = "listens on http://127.0.0.1:2260
+        let expected = "listening on 127.0.0.1:2260
 
   nodes      direct
   platforms  Default (1 node, max_retries 2)
@@ -143,7 +151,9 @@ mod tests {
   access     no token asked for
 
   curl http://127.0.0.1:2260/healthz
-      whether the gateway is well; needs no other machine
+      whether the gateway is well
+  curl -x http://127.0.0.1:2260 http://127.0.0.1:2260/healthz
+      a request through it, back to itself: works without a network
   curl -x http://127.0.0.1:2260 http://example.com/
       a request through it to any target
   handover log
@@ -166,7 +176,7 @@ mod tests {
         let text = banner(flags, "0.0.0.0:80");
         assert!(!text.contains("geheim") && !text.contains("anna"), "{text}");
         for line in [
-            "listens on http://0.0.0.0:80\n",
+            "listening on 0.0.0.0:80\n",
             "  curl http://127.0.0.1:80/\n",
             "  curl -x http://127.0.0.1:80 -U \"Default:$HANDOVER_PROXY_TOKEN\" http://example.com/\n",
             "  handover log --data-dir 'my data'\n",

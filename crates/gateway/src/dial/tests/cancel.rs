@@ -126,22 +126,38 @@ async fn while_in_the_targets_tls() {
     assert_eq!((error.stage, error.blame), (Stage::Tls, Some(Blame::Target)));
 }
 
-#[tokio::test]
-async fn while_an_https_node_is_asked_for_the_target() {
+/// What a dial through an `https` node is at when the node goes silent: after CONNECT, or after the target's first byte.
+async fn silent_inside_tls(target: Target, answers: bool) -> DialError {
     let pki = Pki::for_names(&["127.0.0.1"]);
     let acceptor = pki.acceptor();
     let (silent, is_silent) = oneshot::channel();
     let (at, served) = peer(async move |tcp| {
         let mut tls = acceptor.accept(tcp).await.unwrap();
         read_head(&mut tls).await;
+        if answers {
+            tls.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            tls.flush().await.unwrap();
+            assert_eq!(tls.read_u8().await.unwrap(), 22, "a TLS handshake record, inside TLS");
+        }
         silent.send(()).unwrap();
         read_to_close(&mut tls).await
     })
     .await;
-    let node = node(NodeKind::Https, at);
-    let error = given_up(&pki.dialer(), &node, &target("example.com", 443), is_silent).await;
-    served.await.unwrap();
+    let error = given_up(&pki.dialer(), &node(NodeKind::Https, at), &target, is_silent).await;
+    served.await.expect("the socket is closed when the dial is dropped");
+    error
+}
+
+#[tokio::test]
+async fn while_an_https_node_is_asked_for_the_target() {
+    let error = silent_inside_tls(target("example.com", 443), false).await;
     assert_eq!((error.stage, error.blame), (Stage::ProxyHandshake, None));
+}
+
+#[tokio::test]
+async fn while_in_the_targets_tls_inside_the_nodes() {
+    let error = silent_inside_tls(tls_target("example.com", 443), true).await;
+    assert_eq!((error.stage, error.blame), (Stage::Tls, None));
 }
 
 #[tokio::test]

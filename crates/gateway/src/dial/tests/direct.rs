@@ -1,7 +1,7 @@
 //! Direct and origin nodes: resolving, racing addresses, the rules on what is really dialled.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use handover_core::{Blame, Fault, Stage};
@@ -83,8 +83,10 @@ async fn a_refusal_blames_who_was_dialled_and_names_every_layer() {
 #[tokio::test]
 async fn when_no_address_answers_the_error_of_the_one_that_came_closest_is_told() {
     let (_held, at) = refusing(LOOPBACK);
-    // Port 0 of the documentation prefix: no route, or nothing there.
-    let nowhere: SocketAddr = SocketAddr::new(Ipv6Addr::new(0x100, 0, 0, 1, 0, 0, 0, 1).into(), at.port());
+    // No TCP connection to the broadcast address exists: the kernel says so without sending anything.
+    let nowhere = SocketAddr::new(Ipv4Addr::BROADCAST.into(), at.port());
+    let unreachable = connect(vec![nowhere], Some(Blame::Node), &Progress::new()).await.unwrap_err();
+    assert_eq!((unreachable.fault, unreachable.kind), (Fault::Unreachable, "network_unreachable"));
     let progress = Progress::new();
     let cause = connect(vec![nowhere, at], Some(Blame::Node), &progress).await.unwrap_err();
     assert_eq!((cause.fault, progress.peer()), (Fault::Refused, Some(at)));

@@ -40,7 +40,7 @@ fn credentials() -> Credentials {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_bytes_never_panic(answer in vec(any::<u8>(), 0..9000)) {

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::kit::{
-    Pki, dial, dial_with, listen, node, peer, plain_dialer, read_head, read_to_close, relay, reset, target, tls_target,
-    told,
+    LIMIT, Pki, dial, dial_with, listen, node, peer, plain_dialer, read_head, read_to_close, relay, reset, target,
+    tls_target, told,
 };
 use crate::dial::{DialError, DialNode, Dialer, NodeKind, Stream, Target, TlsRoots};
 
@@ -96,9 +96,10 @@ async fn the_raw_count_below_every_layer_of_tls_is_what_arrived_on_the_wire() {
         assert_eq!(written, 4, "{kind:?}: both slices go down together");
         io.flush().await.unwrap();
         let mut hello = dialled.early.to_vec();
-        while hello.len() < 5 {
-            hello.push(io.read_u8().await.unwrap());
-        }
+        let mut rest = vec![0; 5 - hello.len()];
+        let read = tokio::time::timeout(LIMIT, io.read_exact(&mut rest)).await;
+        read.expect("every byte of HELLO comes, early or later").unwrap();
+        hello.extend(rest);
         assert_eq!(hello, b"HELLO");
         io.shutdown().await.unwrap();
         assert_eq!(read_to_close(&mut io).await, b"");
