@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use handover_gateway::config::{Flags, Sources};
 
+use crate::commands::explain::ExplainArgs;
+use crate::commands::log::LogArgs;
+
 /// Failover you can prove, for every hop a request takes
 #[derive(Debug, Parser)]
 #[command(name = "handover", version, arg_required_else_help = true, max_term_width = 100, after_help = TOUR)]
@@ -33,7 +36,35 @@ pub(crate) enum Command {
     /// Run the gateway: one port that takes requests and sends each through one of several nodes
     #[command(long_about = GATEWAY_ABOUT, after_long_help = GATEWAY_EXAMPLES, after_help = "`--help` shows examples and exit codes.")]
     Gateway(GatewayArgs),
+    /// List the requests of a gateway's log, the newest last
+    #[command(after_long_help = LOG_EXAMPLES)]
+    Log(LogArgs),
+    /// Tell one request's attempts, why each was made, and whether the same decisions follow from the record
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
 }
+
+const LOG_EXAMPLES: &str = "\
+Examples:
+  handover log --failed --since 1h          what the network failed in the last hour
+  handover log --retried --follow           requests that needed another node, as they end
+  handover log --json -n 1000 | jq .node_tag
+
+Exit codes:
+  0  listed
+  2  the command line is wrong
+  4  there is no log in the data directory, or it cannot be read";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  handover explain last
+  handover explain 1gzd0q3v8c0a0 --json
+
+Exit codes:
+  0  explained, and the same decisions follow from the record
+  1  other decisions follow from the record: it was changed, or another version wrote it
+  2  the command line is wrong, or there is no such request
+  4  there is no log in the data directory, or it cannot be read";
 
 const GATEWAY_ABOUT: &str = "\
 Run the gateway: one port that takes requests as forward proxy, CONNECT tunnel or reverse proxy and sends each through one of \
@@ -165,7 +196,10 @@ mod tests {
         let line = "handover gateway --config f.toml --listen 127.0.0.1:2260 --data-dir d --node direct --node http://h:1 \
                     --origin http://h:2#x --max-retries -1 --token t --check-config --log-format json";
         let Cli { command: Command::Gateway(args), diagnostics } =
-            Cli::try_parse_from(line.split_whitespace()).expect("valid");
+            Cli::try_parse_from(line.split_whitespace()).expect("valid")
+        else {
+            panic!("another command")
+        };
         assert_eq!((args.check_config, diagnostics.log_format), (true, LogFormat::Json));
         let Sources { file, flags, .. } = args.into_sources();
         assert_eq!(file, Some("f.toml".into()));

@@ -335,6 +335,18 @@ fn a_newer_database_is_left_alone() {
 }
 
 #[test]
+fn a_database_of_something_else_is_an_error_and_left_alone() {
+    let dir = directory();
+    let database = rusqlite::Connection::open(dir.path().join("requests.db")).expect("writable");
+    database.execute_batch("CREATE TABLE requests (x); PRAGMA user_version = 0").expect("writable");
+    assert!(matches!(RequestLog::start(dir.path(), settings()), Err(LogError::Database { .. })));
+    database.execute_batch("PRAGMA user_version = 1").expect("writable");
+    let reader = LogReader::open(dir.path()).expect("its version looks right");
+    assert!(matches!(reader.list(&Filter::default()), Err(ReadError::Database(_))));
+    assert!(matches!(LogReader::open(&dir.path().join("requests.db")), Err(ReadError::Io { .. })));
+}
+
+#[test]
 fn a_directory_without_a_log_says_what_to_do() {
     let dir = directory();
     let error = LogReader::open(dir.path()).expect_err("nothing is there");

@@ -280,3 +280,95 @@ fn set_aside(path: &Path) -> Result<(), LogError> {
     tracing::warn!(renamed_to = %aside.display(), "the request log was damaged: it was renamed aside, a new one is started");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use handover_core::{Facts, Record};
+
+    use super::super::{Attempts, Door, RequestId, Row};
+    use super::*;
+
+    /// Rows that were refused before an attempt, with ids from `first` on.
+    fn batch(first: u64, count: u64) -> Batch {
+        let (mut batch, policy) = (Batch::default(), Arc::new(Policy::default()));
+        for id in first..first + count {
+            batch.push(&Row {
+                id: RequestId(id),
+                door: Door::Forward,
+                client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                platform: "Default".into(),
+                account: "".into(),
+                target_host: "example.com".into(),
+                target_url: "http://example.com/".into(),
+                http_method: http::Method::GET,
+                http_status: 404,
+                duration: Duration::ZERO,
+                net_ok: true,
+                error: None,
+                ingress_bytes: 0,
+                egress_bytes: u64::MAX,
+                policy: Arc::clone(&policy),
+                record: Record::new(id, Facts::default()),
+                attempts: Attempts::default(),
+            });
+        }
+        batch
+    }
+
+    fn open_store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().expect("there is a temporary directory");
+        let store = Store::open(dir.path()).expect("writable");
+        (dir, store)
+    }
+
+    #[test]
+    fn a_file_that_may_not_grow_refuses_the_batch_whole_and_takes_the_next_once_it_may() {
+        let (_dir, mut store) = open_store();
+        let connection = store.connection.as_ref().expect("open");
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("readable");
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("lowered");
+        let error = store.write(&[batch(1, 5000)]).expect_err("there is no room");
+        assert!(error.to_string().contains("full"), "{error}");
+        let connection = store.connection.as_ref().expect("a full disk is no reason to close it");
+        let count = "SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM policies)";
+        assert_eq!(connection.query_row(count, [], |row| row.get::<_, i64>(0)), Ok(0), "all or nothing");
+        connection.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(())).expect("raised");
+        assert_eq!(store.write(&[batch(1, 5000)]).expect("there is room"), 5000);
+    }
+
+    #[test]
+    fn batches_of_several_workers_are_written_in_the_order_of_their_ids() {
+        let (_dir, mut store) = open_store();
+        assert_eq!(store.write(&[batch(500, 100), batch(100, 100), batch(300, 100)]).expect("writable"), 300);
+        assert!(store.order.is_sorted());
+        assert_eq!(store.policies.len(), 3);
+        let connection = store.connection.as_ref().expect("open");
+        let policies = connection.query_row("SELECT count(*) FROM policies", [], |row| row.get::<_, i64>(0));
+        assert_eq!(policies, Ok(1), "the same policy at three addresses is stored once");
+    }
+
+    #[test]
+    fn damage_found_while_writing_sets_the_file_aside_and_the_next_batch_goes_into_a_new_one() {
+        let (dir, mut store) = open_store();
+        assert_eq!(store.write(&[batch(1, 5000)]).expect("writable"), 5000);
+        store.connection = None;
+        let path = dir.path().join(DATABASE);
+        let mut bytes = fs::read(&path).expect("readable");
+        let page = schema::PAGE_BYTES as usize;
+        // The middle of the table, where opening does not look.
+        let middle = bytes.len() / 2 / page * page;
+        bytes[middle..middle + page].fill(0xaa);
+        fs::write(&path, &bytes).expect("writable");
+        let rows = batch(10_000, 10);
+        // Deleting everything comes across the damaged page.
+        let deleted =
+            store.with_connection(|_, connection| connection.execute("DELETE FROM requests WHERE id > 0", []));
+        assert!(deleted.is_err());
+        assert_eq!(store.write(&[rows]).expect("a new file"), 10);
+        let names = fs::read_dir(dir.path()).expect("readable").flatten();
+        let aside = names.filter(|name| name.file_name().to_string_lossy().starts_with("requests.damaged-"));
+        assert!(aside.count() >= 1);
+    }
+}

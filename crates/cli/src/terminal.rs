@@ -1,0 +1,166 @@
+//! What stdout can show: colours, width, characters; and what must be changed before it may be shown.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::time::Duration;
+
+use crate::exit::Exit;
+
+/// The width taken when stdout is no terminal and `COLUMNS` does not say: fits a window without being read as cramped.
+const WIDTH: usize = 100;
+/// The narrowest width that is laid out for; below it lines wrap.
+const WIDTH_MIN: usize = 60;
+
+/// What stdout can show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminal {
+    /// Whether it shows colours.
+    has_colour: bool,
+    /// Whether lines longer than `width` are cut, as on a terminal, or left whole, as in a file.
+    pub(crate) is_cut: bool,
+    /// Characters of a line.
+    pub(crate) width: usize,
+    /// Whether it shows more than ASCII.
+    pub(crate) is_unicode: bool,
+}
+
+/// How a text is painted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Paint {
+    Good,
+    Bad,
+    Dim,
+    Bold,
+}
+
+impl Terminal {
+    /// Looks at stdout and the environment: `NO_COLOR`, `TERM`, `COLUMNS`, the locale.
+    pub(crate) fn of_stdout() -> Self {
+        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let is_terminal = io::stdout().is_terminal();
+        let is_dumb = text("TERM").is_some_and(|term| term == "dumb");
+        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+        let columns = text("COLUMNS").and_then(|columns| columns.parse().ok());
+        let width = columns.or_else(|| size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0));
+        // The first that is set decides; with none, as in a container, most terminals show UTF-8 all the same.
+        let locale = text("LC_ALL").or_else(|| text("LC_CTYPE")).or_else(|| text("LANG"));
+        let is_utf8 = |locale: String| locale.to_lowercase().replace('-', "").contains("utf8");
+        Self {
+            has_colour: is_terminal && !is_dumb && text("NO_COLOR").is_none(),
+            is_cut: is_terminal,
+            width: width.unwrap_or(WIDTH).max(WIDTH_MIN),
+            is_unicode: !is_dumb && locale.is_none_or(is_utf8),
+        }
+    }
+
+    /// The text in a colour, if there are colours.
+    pub(crate) fn paint(&self, paint: Paint, text: &str) -> String {
+        let code = match paint {
+            Paint::Good => "32",
+            Paint::Bad => "31",
+            Paint::Dim => "2",
+            Paint::Bold => "1",
+        };
+        if self.has_colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The first where it can be shown, else the second.
+    pub(crate) fn sign(&self, unicode: &'static str, ascii: &'static str) -> &'static str {
+        if self.is_unicode { unicode } else { ascii }
+    }
+
+    /// The text, cut to `width` characters with a mark at its end.
+    pub(crate) fn cut<'t>(&self, text: &'t str, width: usize) -> Cow<'t, str> {
+        if text.chars().count() <= width {
+            return Cow::Borrowed(text);
+        }
+        let mark = self.sign("…", "~");
+        text.chars().take(width.saturating_sub(1)).chain(mark.chars()).collect()
+    }
+
+    /// A text from the network as it may be shown: what could move the cursor, change colours or the direction of writing
+    /// is written as an escape.
+    pub(crate) fn safe(&self, text: &str) -> String {
+        let mut safe = String::with_capacity(text.len());
+        for character in text.chars() {
+            let is_shown = !character.is_control() && !is_direction(character);
+            if is_shown && (self.is_unicode || character.is_ascii()) {
+                safe.push(character);
+            } else {
+                safe.extend(character.escape_default());
+            }
+        }
+        safe
+    }
+}
+
+/// Whether a character changes the direction of what follows, or is not seen: text could pretend to be other text.
+fn is_direction(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
+}
+
+/// A duration with three digits or so, as people read it.
+pub(crate) fn duration(duration: Duration) -> String {
+    let (seconds, ms) = (duration.as_secs(), duration.as_secs_f64() * 1e3);
+    match seconds {
+        0 if ms < 0.995 => format!("{ms:.2} ms"),
+        0 if ms < 9.95 => format!("{ms:.1} ms"),
+        0 if ms < 999.5 => format!("{ms:.0} ms"),
+        0..60 => format!("{:.2} s", ms / 1e3),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// Runs `print` on stdout. A reader that has seen enough and went away ends the command in order.
+pub(crate) fn on_stdout(print: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<Exit>) -> Exit {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match print(&mut out).and_then(|exit| out.flush().map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(error) => {
+            complain(&format!("cannot write to stdout: {error}"));
+            Exit::Other
+        }
+    }
+}
+
+/// Says on stderr what went wrong. If stderr is gone too, the exit code is all there is.
+pub(crate) fn complain(text: &str) {
+    let _: io::Result<()> = writeln!(io::stderr(), "handover: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terminal(is_unicode: bool) -> Terminal {
+        Terminal { has_colour: true, is_cut: true, width: 80, is_unicode }
+    }
+
+    #[test]
+    fn nothing_from_the_network_reaches_the_terminal_as_a_command() {
+        let evil = "a\x1b[2J\u{9b}31m\r\n\u{202e}b\u{7f}é";
+        assert_eq!(terminal(true).safe(evil), "a\\u{1b}[2J\\u{9b}31m\\r\\n\\u{202e}b\\u{7f}é");
+        assert!(terminal(false).safe(evil).is_ascii());
+    }
+
+    #[test]
+    fn durations_are_short_and_never_jump_at_their_borders() {
+        let shown =
+            [0, 49_000, 812_000, 9_949_000, 9_950_001, 999_400_000, 999_600_000, 59_990_000_000, 61_000_000_000]
+                .map(|ns| duration(Duration::from_nanos(ns)));
+        assert_eq!(
+            shown,
+            ["0.00 ms", "0.05 ms", "0.81 ms", "9.9 ms", "10 ms", "999 ms", "1.00 s", "59.99 s", "1 min 01 s"]
+        );
+        assert_eq!(duration(Duration::from_secs(3 * 3600 + 62)), "3 h 01 min");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        assert_eq!(terminal(true).cut("ééé", 3), "ééé");
+        assert_eq!(terminal(true).cut("éééé", 3), "éé…");
+        assert_eq!(terminal(false).cut("abcd", 3), "ab~");
+    }
+}
