@@ -6,8 +6,8 @@ use handover_gateway::log::{AttemptEntry, Entry};
 
 use crate::terminal::{Paint, Terminal, duration};
 
-/// The longest a node's tag is shown beside its bar.
-const TAG_MAX: usize = 20;
+/// The longest a node's tag is shown beside its bar: `origin-` and an IPv4 address with its port fit.
+const TAG_MAX: usize = 30;
 /// The longest an outcome is shown behind its bar: `✗ proxy_refused`.
 const OUTCOME_MAX: usize = 16;
 /// The least a bar has room for.
@@ -36,10 +36,11 @@ pub(super) fn lines(terminal: &Terminal, entry: &Entry) -> Vec<String> {
     let end_ns =
         |attempt: &AttemptEntry| (attempt.started_ns.saturating_add(attempt.duration_ns)).max(attempt.ended_ns);
     let total = entry.attempts.iter().map(end_ns).max().unwrap_or_default().max(entry.duration_ns).max(1);
+    let tag_max = TAG_MAX.min(terminal.width / 3);
     let tags: Vec<_> = entry
         .attempts
         .iter()
-        .map(|attempt| terminal.cut(&terminal.safe(&attempt.node_tag), TAG_MAX).into_owned())
+        .map(|attempt| terminal.cut(&terminal.safe(&attempt.node_tag), tag_max).into_owned())
         .collect();
     let tag_width = tags.iter().map(|tag| tag.chars().count()).max().unwrap_or_default();
     // Number, tag, bar, duration, outcome, and two spaces around each.
