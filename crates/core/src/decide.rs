@@ -1,7 +1,7 @@
 //! The one decision that everything else serves: after an attempt has ended, may the request be tried again?
 //!
 //! The order of the questions is part of the answer. First what nothing can change: an answer that is wanted, a caller
-//! who left, a body that is gone. Then the proof: what may have been sent is repeated only as the policy's [`Replay`]
+//! who left, a target that is forbidden, a body that is gone. Then the proof: what may have been sent is repeated only as the policy's [`Replay`]
 //! allows. Only then whether attempts, endpoints and time are left, and the budget last, so that nothing is taken from
 //! it in vain.
 
@@ -49,6 +49,7 @@ pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, 
         }
         Outcome::Answered { .. } => Verdict::Done,
         Outcome::Failed(failure) if failure.fault == Fault::Cancelled => return Verdict::Stop(Reason::Cancelled),
+        Outcome::Failed(failure) if failure.fault == Fault::Denied => return Verdict::Stop(Reason::Denied),
         Outcome::Failed(_) => Verdict::Stop,
     };
     if outcome.body() == BodyLeft::Consumed {

@@ -66,6 +66,8 @@ pub enum Fault {
     Cancelled,
     /// Another dial of the same request connected first; nothing is wrong with this endpoint.
     LostRace,
+    /// The target is one that the shell's rules forbid; no endpoint may be asked for it.
+    Denied,
     /// This machine could not: out of descriptors, ports or memory.
     Local,
 }
@@ -156,6 +158,7 @@ impl Fault {
             Fault::Status(_) => "status",
             Fault::Cancelled => "cancelled",
             Fault::LostRace => "lost_race",
+            Fault::Denied => "denied",
             Fault::Local => "local",
         }
     }
@@ -163,7 +166,7 @@ impl Fault {
     /// Reads back what [`Display`](fmt::Display) writes: a fault's word, or `status(503)`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        const PLAIN: [Fault; 13] = [
+        const PLAIN: [Fault; 14] = [
             Fault::Refused,
             Fault::Timeout,
             Fault::Reset,
@@ -176,6 +179,7 @@ impl Fault {
             Fault::Closed,
             Fault::Cancelled,
             Fault::LostRace,
+            Fault::Denied,
             Fault::Local,
         ];
         if let Some(number) = word.strip_prefix("status(").and_then(|rest| rest.strip_suffix(')')) {
@@ -191,6 +195,7 @@ impl Fault {
     pub const fn blame(self) -> Option<Blame> {
         match self {
             Fault::Cancelled | Fault::LostRace => None,
+            Fault::Denied => Some(Blame::Client),
             Fault::Local => Some(Blame::Local),
             Fault::ProxyRefused => Some(Blame::Target),
             Fault::Refused

@@ -92,6 +92,7 @@ fn rows() -> Vec<Row> {
         row("failed, nothing sent, body already read", failed(Stage::Send, Fault::Reset, Sent::No, Consumed), left),
         row("failed, maybe sent, body already read", failed(Stage::Send, Fault::Reset, Sent::Maybe, Consumed), left),
         row("the caller left", failed(Stage::Dial, Fault::Cancelled, Sent::No, Whole), left),
+        row("the target is forbidden", failed(Stage::Dial, Fault::Denied, Sent::No, Whole), left),
         row("failed, nothing sent, another dial under way", refused, beside),
         row("another dial connected first", failed(Stage::Dial, Fault::LostRace, Sent::No, Whole), beside),
         Row { opted_out: true, ..row("nothing sent, the caller wants one attempt", refused, left) },

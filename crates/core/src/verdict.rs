@@ -88,6 +88,8 @@ pub enum Reason {
     BodyConsumed,
     /// The caller gave the request up.
     Cancelled,
+    /// The target is forbidden, through any endpoint.
+    Denied,
     /// The caller asked for a single attempt.
     OptedOut,
     /// The policy's number of attempts is used up.
@@ -118,6 +120,7 @@ words!(Reason {
     NotIdempotent => "not_idempotent",
     BodyConsumed => "body_consumed",
     Cancelled => "cancelled",
+    Denied => "denied",
     OptedOut => "opted_out",
     AttemptsExhausted => "attempts_exhausted",
     EndpointsExhausted => "endpoints_exhausted",
@@ -149,6 +152,7 @@ impl Reason {
             Reason::NotIdempotent => "the request may have arrived, and repeating it might do its work twice",
             Reason::BodyConsumed => "part of the request's body was already read, so it cannot be sent whole again",
             Reason::Cancelled => "the caller gave the request up",
+            Reason::Denied => "the target is one that must not be reached, and another endpoint would not change that",
             Reason::OptedOut => "the caller asked for one attempt only",
             Reason::AttemptsExhausted => "the policy allows no more attempts",
             Reason::EndpointsExhausted => "every endpoint has been tried for this request",

@@ -28,7 +28,7 @@ fn every_word_reads_back() {
     }
 }
 
-const FAULTS: [(Fault, &str, Option<Blame>); 14] = [
+const FAULTS: [(Fault, &str, Option<Blame>); 15] = [
     (Fault::Refused, "refused", Some(Blame::Node)),
     (Fault::Timeout, "timeout", Some(Blame::Node)),
     (Fault::Reset, "reset", Some(Blame::Node)),
@@ -42,6 +42,7 @@ const FAULTS: [(Fault, &str, Option<Blame>); 14] = [
     (Fault::Status(503), "status(503)", Some(Blame::Node)),
     (Fault::Cancelled, "cancelled", None),
     (Fault::LostRace, "lost_race", None),
+    (Fault::Denied, "denied", Some(Blame::Client)),
     (Fault::Local, "local", Some(Blame::Local)),
 ];
 

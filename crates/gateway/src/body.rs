@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -23,7 +24,7 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Slot {
     body: RefCell<Incoming>,
     polled: Cell<bool>,
-    bytes: Cell<u64>,
+    last_read: Cell<Option<Instant>>,
     ended: Cell<bool>,
 }
 
@@ -44,7 +45,7 @@ impl RequestBody {
         RequestBody::Slot(Rc::new(Slot {
             body: RefCell::new(body),
             polled: Cell::new(false),
-            bytes: Cell::new(0),
+            last_read: Cell::new(None),
             ended: Cell::new(false),
         }))
     }
@@ -65,11 +66,11 @@ impl RequestBody {
         }
     }
 
-    /// Bytes of it that were read from the client so far.
-    pub(crate) fn bytes_read(&self) -> u64 {
+    /// When the client last sent some of it.
+    pub(crate) fn last_read(&self) -> Option<Instant> {
         match self {
-            RequestBody::None => 0,
-            RequestBody::Slot(slot) => slot.bytes.get(),
+            RequestBody::None => None,
+            RequestBody::Slot(slot) => slot.last_read.get(),
         }
     }
 }
@@ -84,7 +85,7 @@ impl Body for RequestBody {
         let frame = std::task::ready!(Pin::new(&mut *slot.body.borrow_mut()).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                slot.bytes.set(slot.bytes.get() + frame.data_ref().map_or(0, |d| d.len() as u64));
+                slot.last_read.set(Some(Instant::now()));
                 Some(Ok(headers::without_forbidden_trailers(frame)))
             }
             Some(Err(e)) => Some(Err(e.into())),

@@ -170,7 +170,6 @@ impl NodeConn {
             // exhaustion would be told to that missing waker.
             let mut response = pin!(tokio::task::coop::unconstrained(self.sender.try_send_request(request)));
             let (http, timer) = (&mut self.http, &mut self.timer);
-            let mut seen = 0;
             poll_fn(|cx| {
                 let over = http.poll_without_shutdown(cx);
                 let mut quiet = Context::from_waker(Waker::noop());
@@ -181,12 +180,11 @@ impl NodeConn {
                     return Poll::Ready(Ended::Lost);
                 }
                 while timer.as_mut().poll(cx).is_ready() {
-                    let now = body.bytes_read();
-                    if now == seen {
-                        return Poll::Ready(Ended::TimedOut);
+                    // What counts is silence: an upload that still moves gets its time anew from its last piece.
+                    match body.last_read().map(|read| tokio::time::Instant::from_std(read) + timeout) {
+                        Some(by) if by > tokio::time::Instant::now() => timer.as_mut().reset(by),
+                        _ => return Poll::Ready(Ended::TimedOut),
                     }
-                    seen = now;
-                    timer.as_mut().reset((Instant::now() + timeout).into());
                 }
                 Poll::Pending
             })

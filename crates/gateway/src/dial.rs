@@ -37,6 +37,7 @@ pub use self::error::{DialError, Progress};
 pub use self::stream::{CountedTcp, RawCounter, Stream};
 pub use self::target::{Credentials, DialNode, Host, NodeKind, Target};
 pub use self::targets::{Denied, TargetRules};
+pub(crate) use self::tcp::keep_alive;
 pub use self::tls::{CaFileError, TlsRoots};
 
 use self::cause::Cause;

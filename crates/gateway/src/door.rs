@@ -62,12 +62,45 @@ pub(crate) async fn handle(
         Form::Connect(target) => connect(&worker, &client, &view, target, request).await,
         Form::Origin if is_control_plane(request.uri().path()) => answer::control_plane(&request),
         form => match route(&view, form, &request) {
-            Ok(routed) => exchange(&worker, &client, &view, routed, request).await,
+            Ok(routed) => match barred(&view, &routed) {
+                None => exchange(&worker, &client, &view, routed, request).await,
+                Some(code) => {
+                    answer::turned_away(code, &routed.platform, routed.begin(&worker, &client, request.method()))
+                }
+            },
             Err(code) => answer::refused(code, &client),
         },
     };
     drop(active);
     response
+}
+
+impl Routed {
+    fn begin(&self, worker: &Rc<Worker>, client: &Client, method: &Method) -> Box<Ledger> {
+        let asked = Asked {
+            door: self.door,
+            client: client.ip,
+            account: self.account.as_str().into(),
+            target_host: self.target_host.clone(),
+            target_url: self.target_url.clone(),
+            method: method.clone(),
+        };
+        Ledger::new(Rc::clone(worker), asked)
+    }
+}
+
+/// Why a request that found its platform goes no further.
+fn barred(view: &View, routed: &Routed) -> Option<ErrorCode> {
+    let target = routed.target.as_deref()?;
+    bar(view, &routed.platform, target)
+}
+
+fn bar(view: &View, platform: &Platform, target: &Target) -> Option<ErrorCode> {
+    if view.rules.check_literal(target).is_err() {
+        return Some(ErrorCode::TargetDenied);
+    }
+    // Origins answer for themselves: they cannot carry a request to another target.
+    (!platform.carries).then_some(ErrorCode::NoAvailableNodes)
 }
 
 fn is_control_plane(path: &str) -> bool {
@@ -113,7 +146,6 @@ fn carried(
     prefix: Option<String>,
 ) -> Result<Routed, ErrorCode> {
     let platform = view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)?;
-    view.rules.check_literal(&target).map_err(|_| ErrorCode::TargetDenied)?;
     let scheme = if target.tls { "https" } else { "http" };
     Ok(Routed {
         door,
@@ -167,17 +199,9 @@ async fn exchange(
     if let Err(code) = outgoing(&mut parts.headers, &routed, view, client, websocket) {
         return answer::refused(code, client);
     }
-    let asked = Asked {
-        door: routed.door,
-        client: client.ip,
-        account: routed.account.into(),
-        target_host: routed.target_host,
-        target_url: routed.target_url,
-        method: parts.method.clone(),
-    };
+    let ledger = routed.begin(worker, client, &parts.method);
     let head = Head { method: parts.method, uri: routed.uri, headers: parts.headers };
     let body = RequestBody::new(body);
-    let ledger = Ledger::new(Rc::clone(worker), asked);
     let trip = Trip::new(worker, &routed.platform, routed.target, facts, ledger);
     match trip.exchange(head, body.clone()).await {
         Ok(arrived) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -222,7 +246,6 @@ async fn connect(
 ) -> Response<ResponseBody> {
     let routed = identity::of_forward(request.headers(), view.config.proxy_token.as_ref()).and_then(|identity| {
         let platform = view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)?;
-        view.rules.check_literal(&target).map_err(|_| ErrorCode::TargetDenied)?;
         Ok((Rc::clone(platform), identity))
     });
     let (platform, identity) = match routed {
@@ -239,6 +262,9 @@ async fn connect(
         method: Method::CONNECT,
     };
     let ledger = Ledger::new(Rc::clone(worker), asked);
+    if let Some(code) = bar(view, &platform, &target) {
+        return answer::turned_away(code, &platform, ledger);
+    }
     let trip = Trip::new(worker, &platform, Some(Rc::new(target)), Facts::default(), ledger);
     match trip.open().await {
         Ok(opened) if request.version() == Version::HTTP_2 => tunneling::accept_http2(*opened, request, view),

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handover_core::{Fault, Policy, Record, Stage};
+use handover_core::{Facts, Fault, Policy, Record, Stage};
 
 use crate::dial::DialError;
 use crate::errors::ErrorCode;
 use crate::log::{AttemptDetail, Attempts, Door, RequestId, Row};
-use crate::node::NodeState;
+use crate::node::{NodeState, Platform};
 use crate::worker::Worker;
 
 /// Who asks for what: known before any attempt.
@@ -63,6 +63,16 @@ impl Ledger {
         })
     }
 
+    /// Writes the row of a request that was turned away before any attempt.
+    pub(crate) fn refused(mut self: Box<Self>, platform: &Platform, code: ErrorCode) -> RequestId {
+        let id = self.id;
+        self.routed(&platform.name, &platform.policy);
+        self.record = Some(Record::new(id.0, Facts::default()));
+        self.answered(code.status().as_u16(), Some(code));
+        self.close(false);
+        id
+    }
+
     /// Time since the request began.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
@@ -106,7 +116,7 @@ impl Ledger {
         let detail = self.detail(attempt);
         detail.address = error.peer;
         detail.stage = error.stage;
-        detail.fault = Some(error.fault);
+        detail.fault = Some(if error.denied.is_some() { Fault::Denied } else { error.fault });
         detail.errno = error.errno;
         detail.message = Some(AttemptDetail::message(&error.message));
         detail.duration = now.saturating_sub(detail.started);

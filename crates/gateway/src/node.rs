@@ -131,6 +131,8 @@ pub(crate) struct Platform {
     pub(crate) name: Arc<str>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) nodes: Vec<Rc<NodeState>>,
+    /// Its nodes carry to any target; otherwise they are the target.
+    pub(crate) carries: bool,
     /// Shared by all workers: atomics only.
     pub(crate) bucket: Option<Arc<TokenBucket>>,
 }

@@ -130,6 +130,7 @@ impl View {
                 name: Arc::from(p.name.as_str()),
                 policy: Arc::clone(&plan.policies[at]),
                 nodes: p.nodes.iter().map(|&n| Rc::clone(&nodes[n])).collect(),
+                carries: p.nodes.iter().all(|&n| !config.nodes[n].kind.is_origin()),
                 bucket: plan.budgets[at].clone(),
             })
         };

@@ -185,6 +185,7 @@ async fn open(
     stream.set_nonblocking(true)?;
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
+    crate::dial::keep_alive(&stream)?;
     let mut stream = match tls {
         None => ClientStream::Tcp(stream),
         Some(tls) => ClientStream::Tls(Box::new(tls.accept(stream).await?)),

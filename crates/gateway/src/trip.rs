@@ -252,8 +252,10 @@ impl<'p> Trip<'p> {
 
     fn dial_failed(&mut self, attempt: u32, error: &DialError) {
         self.ledger().dial_failed(attempt, error);
-        self.last = Some((error.stage, error.fault));
-        let failure = Failure { stage: error.stage, fault: error.fault, sent: Sent::No, body: BodyLeft::Whole };
+        // A forbidden address is forbidden through every node.
+        let fault = if error.denied.is_some() { Fault::Denied } else { error.fault };
+        self.last = Some((error.stage, fault));
+        let failure = Failure { stage: error.stage, fault, sent: Sent::No, body: BodyLeft::Whole };
         self.finished(attempt, Outcome::Failed(failure));
     }
 
@@ -360,6 +362,7 @@ impl<'p> Trip<'p> {
         }
         let code = match self.last {
             None => ErrorCode::NoAvailableNodes,
+            Some((_, Fault::Denied)) => ErrorCode::TargetDenied,
             Some((_, Fault::Timeout)) => ErrorCode::UpstreamTimeout,
             Some((stage, _)) if stage < Stage::Send => ErrorCode::UpstreamConnectFailed,
             Some(_) => ErrorCode::UpstreamRequestFailed,

@@ -167,7 +167,7 @@ impl Model {
             Replay::Idempotent => sent == Sent::No || facts.idempotent || facts.keyed,
             Replay::Always => true,
         };
-        is_proven && body == BodyLeft::Whole && fault != Fault::Cancelled
+        is_proven && body == BodyLeft::Whole && !matches!(fault, Fault::Cancelled | Fault::Denied)
     }
 
     /// Whether what is left allows the request to go on.

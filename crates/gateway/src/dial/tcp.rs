@@ -161,7 +161,23 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect(address).await?;
     not_itself(&tcp, address)?;
     tcp.set_nodelay(true)?;
+    keep_alive(&tcp)?;
     Ok(tcp)
+}
+
+/// Silence after which the kernel asks the peer whether it is still there, and how often: a peer that vanished (power,
+/// network) is noticed after half a minute and half a minute more, instead of never. Long streams may be silent for that long.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_PROBES: u32 = 3;
+
+/// Has the kernel notice a peer that vanished without a word.
+pub(crate) fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_EVERY)
+        .with_retries(KEEP_ALIVE_PROBES);
+    socket2::SockRef::from(tcp).set_tcp_keepalive(&probes)
 }
 
 /// A connection to a local port where nobody listens can meet itself, when the kernel happens to give it that very port

@@ -11,6 +11,9 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::conn::full_text;
 use crate::errors::{self, ErrorCode};
 use crate::headers;
+use crate::ledger::Ledger;
+use crate::log::RequestId;
+use crate::node::Platform;
 use crate::plan::View;
 use crate::relay::{Home, Relay};
 use crate::reverse;
@@ -28,6 +31,18 @@ pub(super) fn refused(code: ErrorCode, client: &Client) -> Response<ResponseBody
     response
 }
 
+/// A response of the gateway's own to a request that found its platform and goes no further; logged.
+pub(super) fn turned_away(code: ErrorCode, platform: &Platform, ledger: Box<Ledger>) -> Response<ResponseBody> {
+    let mut response = own(code, None, false);
+    let id = ledger.refused(platform, code);
+    response.headers_mut().insert(errors::ID_HEADER, shown(id));
+    response
+}
+
+fn shown(id: RequestId) -> HeaderValue {
+    HeaderValue::from_str(id.text().as_str()).expect("an id is letters and digits")
+}
+
 fn own(code: ErrorCode, fault: Option<Fault>, response_wait: bool) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::text(code.body()));
     *response.status_mut() = code.status();
@@ -39,8 +54,7 @@ fn own(code: ErrorCode, fault: Option<Fault>, response_wait: bool) -> Response<R
 pub(super) fn failed(failed: Failed) -> Response<ResponseBody> {
     let Failed { code, fault, response_wait, mut ledger } = failed;
     let mut response = own(code, fault, response_wait);
-    let id = HeaderValue::from_str(ledger.id.text().as_str()).expect("an id is letters and digits");
-    response.headers_mut().insert(errors::ID_HEADER, id);
+    response.headers_mut().insert(errors::ID_HEADER, shown(ledger.id));
     ledger.answered(code.status().as_u16(), Some(code));
     ledger.close(false);
     response
@@ -95,7 +109,7 @@ pub(super) async fn switched(answer: Answer, websocket: bool, client: &Rc<Client
     Response::from_parts(parts, ResponseBody::Empty)
 }
 
-fn no_tunnel(mut ledger: Box<crate::ledger::Ledger>, fault: Fault, text: &str) -> Response<ResponseBody> {
+fn no_tunnel(mut ledger: Box<Ledger>, fault: Fault, text: &str) -> Response<ResponseBody> {
     ledger.broke(Stage::AwaitHead, fault, None, text);
     failed(Failed { code: ErrorCode::UpstreamRequestFailed, fault: Some(fault), response_wait: false, ledger })
 }
