@@ -59,7 +59,14 @@ pub(crate) async fn handle(
         Err(code) => return answer::refused(code, &client),
     };
     let response = match form {
-        Form::Connect(target) => connect(&worker, &client, &view, target, request).await,
+        Form::Connect(target) => {
+            let mut response = connect(&worker, &client, &view, target, request).await;
+            if client.http1 && !response.status().is_success() {
+                // What the client sent behind its head was meant for the tunnel: it must not be read as a request.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
         Form::Origin if is_control_plane(request.uri().path()) => answer::control_plane(&request),
         form => match route(&view, form, &request) {
             Ok(routed) => match barred(&view, &routed) {
@@ -222,6 +229,9 @@ fn outgoing(
 ) -> Result<(), ErrorCode> {
     headers::strip_hop_by_hop(map)?;
     map.remove(headers::ACCOUNT);
+    if routed.door == Door::Reverse {
+        reverse::clean_referer(map, view.config.proxy_token.as_ref(), routed.prefix.is_some());
+    }
     if routed.anonymous || view.config.forwarded == Forwarded::Strip {
         headers::strip_identity(map);
     } else {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +23,12 @@ const BACKLOG: i32 = 4096;
 
 /// How long the log may take to write what is queued when the gateway ends.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long workers may take to drop what they have when it is cut off: a tick of theirs, and room for a loaded machine.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the end looks whether the threads are done.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The gateway.
 #[derive(Debug)]
@@ -96,6 +102,7 @@ pub struct Running {
     plan: Arc<ArcSwap<Plan>>,
     orders: Vec<mpsc::UnboundedSender<Order>>,
     stop: watch::Sender<bool>,
+    cut: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     log: Mutex<RequestLog>,
 }
@@ -118,6 +125,7 @@ impl Gateway {
             plan: Arc::new(ArcSwap::new(Arc::clone(&plan))),
             orders: Vec::new(),
             stop,
+            cut: Arc::default(),
             threads: Vec::new(),
             log: Mutex::new(log),
         };
@@ -125,7 +133,13 @@ impl Gateway {
         for number in 0..workers {
             let (orders, inbox) = mpsc::unbounded_channel();
             let sender = running.with_log(RequestLog::sender);
-            running.threads.push(start_worker(number as u8, Arc::clone(&plan), sender, inbox)?);
+            running.threads.push(start_worker(
+                number as u8,
+                Arc::clone(&plan),
+                sender,
+                inbox,
+                Arc::clone(&running.cut),
+            )?);
             running.orders.push(orders.clone());
             desks.push(Desk { orders, clients: Arc::new(AtomicUsize::new(0)) });
         }
@@ -168,12 +182,15 @@ fn start_worker(
     plan: Arc<Plan>,
     log: LogSender,
     inbox: mpsc::UnboundedReceiver<Order>,
+    cut: Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = event_loop().map_err(StartError::Thread)?;
     let run = move || {
-        let worker = Worker::new(number, &plan, log);
+        let worker = Worker::new(number, &plan, log, cut);
         drop(plan);
         LocalSet::new().block_on(&runtime, worker.run(inbox));
+        // A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
     };
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(run).map_err(StartError::Thread)
 }
@@ -247,19 +264,29 @@ impl Running {
         for orders in self.orders.drain(..) {
             let _ = orders.send(Order::Drain);
         }
-        let until = Instant::now() + self.plan.load().config.drain_timeout;
-        while self.threads.iter().any(|t| !t.is_finished()) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
+        let in_time = self.wait(self.plan.load().config.drain_timeout);
+        if !in_time {
+            tracing::warn!("requests were still running when drain_timeout had passed; they are cut off");
+            self.cut.store(true, Ordering::Relaxed);
+            self.wait(CUT_TIMEOUT);
         }
-        let (done, late): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(JoinHandle::is_finished);
-        for thread in done {
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
             let _ = thread.join();
         }
-        if !late.is_empty() {
-            tracing::warn!("requests were still running when drain_timeout had passed; they are cut off");
-        }
         self.log.lock().unwrap_or_else(PoisonError::into_inner).shutdown(LOG_TIMEOUT);
-        late.is_empty()
+        in_time
+    }
+
+    /// Waits for the threads to end; false if some have not.
+    fn wait(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while self.threads.iter().any(|t| !t.is_finished()) {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        true
     }
 }
 

@@ -141,7 +141,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -71,7 +71,9 @@ impl Plan {
         let tls = config.tls.as_ref().map(acceptor).transpose()?;
         let policies = config.platforms.iter().map(|p| Arc::new(p.policy)).collect();
         let budgets = config.platforms.iter().map(|p| budget(p.retry_budget_percent)).collect::<Result<_, _>>()?;
-        let rules = TargetRules { allow_private: config.allow_private_targets, own: vec![listen] };
+        // Where private targets are allowed the gateway may be asked for itself, which is how its first request is tried out.
+        let own = if config.allow_private_targets { Vec::new() } else { vec![listen] };
+        let rules = TargetRules { allow_private: config.allow_private_targets, own };
         Ok(Plan { config: Arc::new(config), tls, dialer: Dialer::new(roots), rules, policies, budgets })
     }
 }

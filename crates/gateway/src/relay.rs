@@ -26,6 +26,8 @@ pub(crate) struct Relay {
     home: Home,
     request_body: RequestBody,
     ledger: Option<Box<Ledger>>,
+    /// An error that the client is about to see as a broken body.
+    broken: Option<hyper::Error>,
 }
 
 /// Where the connection belongs.
@@ -43,16 +45,23 @@ impl Relay {
         request_body: RequestBody,
         ledger: Box<Ledger>,
     ) -> Self {
-        Relay { incoming, conn: Some(conn), home, request_body, ledger: Some(ledger) }
+        Relay { incoming, conn: Some(conn), home, request_body, ledger: Some(ledger), broken: None }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error.into())));
+        }
         let frame = ready!(self.poll_incoming(cx));
         match frame {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(headers::without_forbidden_trailers(frame)))),
             Some(Err(error)) => {
                 self.broke(&error);
-                Poll::Ready(Some(Err(error.into())))
+                // The server drops what it has not flushed when a body breaks. One more turn lets the client have the head
+                // and the part of the body that came.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 self.finish();

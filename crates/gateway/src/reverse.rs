@@ -1,6 +1,7 @@
 //! The reverse door's path form: `/<token>/<identity>/<http|https>/<host[:port]>[/path][?query]`.
 
 use http::Uri;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 
 use crate::checks;
@@ -87,6 +88,32 @@ fn decoded(segment: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Keeps the gateway's own URLs, and the token in them, from the target (RFC 9110 §17.9): a `Referer` of the path form
+/// becomes the URL it stands for, and one that cannot be read is dropped.
+pub(crate) fn clean_referer(headers: &mut HeaderMap, token: Option<&Token>, path_form: bool) {
+    let Some(referer) = headers.get(header::REFERER) else { return };
+    if !path_form && token.is_none() {
+        return;
+    }
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let uri: Option<Uri> = Uri::try_from(referer.as_bytes()).ok();
+    let own = uri.as_ref().and_then(Uri::authority).is_some_and(|a| host == Some(a.as_str().as_bytes()));
+    match uri {
+        Some(_) if !own => {}
+        Some(uri) => match parse(&uri, token) {
+            Ok(r) => {
+                let scheme = if r.target.tls { "https" } else { "http" };
+                let url = HeaderValue::try_from(format!("{scheme}://{}{}", r.authority, r.path));
+                headers.insert(header::REFERER, url.expect("its parts were parts of a URL"));
+            }
+            // A page of a route: its URL has no token, and the origin knows it as its own.
+            Err(_) if !path_form => {}
+            Err(_) => drop(headers.remove(header::REFERER)),
+        },
+        None => drop(headers.remove(header::REFERER)),
+    }
+}
+
 /// A redirect to a path of the target, rewritten so that a client of the path form stays behind the gateway.
 ///
 /// Only paths are rewritten (`/login`); a full URL leaves on purpose, and the gateway's token is never put into one.
@@ -140,6 +167,24 @@ mod tests {
         ] {
             assert_eq!(shown(path, token), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn the_gateways_own_urls_do_not_reach_the_target() {
+        let token = Token::try_new("sesame").unwrap();
+        let cleaned = |referer: &'static str, path_form| {
+            let mut map = HeaderMap::new();
+            map.insert(header::HOST, HeaderValue::from_static("gw:1"));
+            map.insert(header::REFERER, HeaderValue::from_static(referer));
+            clean_referer(&mut map, Some(&token), path_form);
+            map.get(header::REFERER).map(|v| v.to_str().unwrap().to_owned())
+        };
+        let own = "http://gw:1/sesame/P.a/https/h/page?q";
+        assert_eq!(cleaned(own, true).as_deref(), Some("https://h/page?q"));
+        assert_eq!(cleaned(own, false).as_deref(), Some("https://h/page?q"));
+        assert_eq!(cleaned("http://gw:1/else", true), None);
+        assert_eq!(cleaned("http://gw:1/else", false).as_deref(), Some("http://gw:1/else"));
+        assert_eq!(cleaned("http://other/sesame/", true).as_deref(), Some("http://other/sesame/"));
     }
 
     #[test]

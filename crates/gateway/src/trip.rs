@@ -32,6 +32,7 @@ pub(crate) struct Trip<'p> {
     /// The last real failure: what the client is told if nothing else comes.
     last: Option<(Stage, Fault)>,
     now: Duration,
+    dials: Dials,
     /// An answer that the policy would rather not take, until a further attempt begins.
     held: Option<(Box<NodeConn>, Response<Incoming>, InFlight)>,
 }
@@ -102,7 +103,17 @@ impl<'p> Trip<'p> {
         ledger.routed(&platform.name, &platform.policy);
         let seed = ledger.id.0;
         let session = Some(Session::new(&platform.policy, facts, seed));
-        Trip { worker, platform, target, session, ledger: Some(ledger), last: None, now: Duration::ZERO, held: None }
+        Trip {
+            worker,
+            platform,
+            target,
+            session,
+            ledger: Some(ledger),
+            last: None,
+            now: Duration::ZERO,
+            dials: Dials::default(),
+            held: None,
+        }
     }
 
     /// Sends a request until a node answers or the session stops.
@@ -178,21 +189,20 @@ impl<'p> Trip<'p> {
 
     /// Gets the connection that the request will go on: an idle one, or the first dial to connect.
     async fn connection(&mut self) -> Option<Ready> {
-        let mut dials = Dials::default();
         loop {
             match self.poll() {
                 Action::Try { endpoint, attempt, connect_by, .. }
                 | Action::Dial { endpoint, attempt, connect_by, .. } => {
-                    if let Some(ready) = self.begin(endpoint, attempt, connect_by, &mut dials) {
-                        return Some(self.won(ready, dials));
+                    if let Some(ready) = self.begin(endpoint, attempt, connect_by) {
+                        return Some(self.won(ready));
                     }
                 }
                 action @ (Action::Wait { .. } | Action::Await) => {
                     let until = if let Action::Wait { until } = action { self.until(until) } else { None };
-                    let ended = dials.next(until).await;
+                    let ended = self.dials.next(until).await;
                     self.time_passed();
                     if let Some(ready) = ended.and_then(|ended| self.dial_ended(ended)) {
-                        return Some(self.won(ready, dials));
+                        return Some(self.won(ready));
                     }
                 }
                 // No platform of the gateway looks for nodes during a request.
@@ -213,7 +223,7 @@ impl<'p> Trip<'p> {
     }
 
     /// Begins an attempt: takes an idle connection, or starts a dial.
-    fn begin(&mut self, endpoint: u32, attempt: u32, connect_by: Duration, dials: &mut Dials) -> Option<Ready> {
+    fn begin(&mut self, endpoint: u32, attempt: u32, connect_by: Duration) -> Option<Ready> {
         let (now, platform) = (self.now(), self.platform);
         let node = &platform.nodes[endpoint as usize];
         self.held = None;
@@ -228,7 +238,7 @@ impl<'p> Trip<'p> {
             return Some(Ready { attempt, in_flight, conn: Conn::Idle(conn) });
         }
         let by = self.until(connect_by).expect("the trip has its ledger until it arrives");
-        dials.start(self.worker, attempt, in_flight, self.target.clone(), by);
+        self.dials.start(self.worker, attempt, in_flight, self.target.clone(), by);
         None
     }
 
@@ -260,12 +270,12 @@ impl<'p> Trip<'p> {
     }
 
     /// The race is over: this connection carries the request, and the other dials are closed.
-    fn won(&mut self, ready: Ready, dials: Dials) -> Ready {
+    fn won(&mut self, ready: Ready) -> Ready {
         let now = self.now();
         if let Some(session) = &mut self.session {
             session.connected(now, ready.attempt);
         }
-        for (attempt, stage, peer) in dials.lost() {
+        for (attempt, stage, peer) in std::mem::take(&mut self.dials).lost() {
             let failure = Failure { stage, fault: Fault::LostRace, sent: Sent::No, body: BodyLeft::Whole };
             self.finished(attempt, Outcome::Failed(failure));
             let detail = self.ledger().detail(attempt);
@@ -294,11 +304,10 @@ impl<'p> Trip<'p> {
         // closed the connection for its age. The same attempt dials it once afresh.
         tracing::debug!(node = %in_flight.0.tag, error = %error.text, "an idle connection was closed; dialling afresh");
         self.ledger().detail(attempt).reused = false;
-        let mut dials = Dials::default();
         self.time_passed();
         let by = self.until(self.now() + self.platform.policy.connect_timeout()).expect("the trip has its ledger");
-        dials.start(self.worker, attempt, InFlight::new(&in_flight.0), self.target.clone(), by);
-        let ended = dials.next(None).await.expect("one dial was started");
+        self.dials.start(self.worker, attempt, InFlight::new(&in_flight.0), self.target.clone(), by);
+        let ended = self.dials.next(None).await.expect("one dial was started");
         match ended.result {
             Ok(dialled) => self.send_once(Conn::Fresh(dialled), head, body).await,
             Err(error) => Err(ExchangeError::of_dial(&error)),
@@ -376,6 +385,10 @@ impl Drop for Trip<'_> {
     fn drop(&mut self) {
         // Dropped on the way: the client went away. The row says so.
         if let (Some(mut session), Some(ledger)) = (self.session.take(), &mut self.ledger) {
+            for (attempt, stage, peer) in std::mem::take(&mut self.dials).lost() {
+                let detail = ledger.detail(attempt);
+                (detail.stage, detail.address, detail.fault) = (stage, peer, Some(Fault::Cancelled));
+            }
             session.cancelled(ledger.now());
             ledger.decided(session.into_record());
         }

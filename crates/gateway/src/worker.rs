@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
@@ -41,10 +42,12 @@ pub(crate) struct Worker {
     /// Wall-clock time of `born`, set anew by each sweep, so that ids follow a clock that was set.
     born_ns: Cell<u64>,
     draining: Cell<bool>,
+    /// The drain's time is over: what still runs is cut off.
+    cut: Arc<AtomicBool>,
 }
 
 impl Worker {
-    pub(crate) fn new(number: u8, plan: &Arc<Plan>, log: LogSender) -> Rc<Self> {
+    pub(crate) fn new(number: u8, plan: &Arc<Plan>, log: LogSender, cut: Arc<AtomicBool>) -> Rc<Self> {
         let worker = Worker {
             ids: RefCell::new(IdSource::new(number)),
             log: RefCell::new(log),
@@ -54,6 +57,7 @@ impl Worker {
             born: Instant::now(),
             born_ns: Cell::new(0),
             draining: Cell::new(false),
+            cut,
         };
         worker.set_clock();
         Rc::new(worker)
@@ -127,7 +131,8 @@ impl Worker {
         }
     }
 
-    /// Serves until drained, and until every client has left.
+    /// Serves until drained, and until every client has left or is cut off. Requests that still run are dropped with the
+    /// thread's tasks, and their rows say so.
     pub(crate) async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut tick = tokio::time::interval(TICK);
         let mut ticks = 0;
@@ -153,7 +158,7 @@ impl Worker {
             }
         }
         orders.close();
-        while !self.clients.borrow().is_empty() {
+        while !self.clients.borrow().is_empty() && !self.cut.load(Ordering::Relaxed) {
             tick.tick().await;
             self.log.borrow_mut().flush();
         }

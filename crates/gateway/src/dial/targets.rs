@@ -97,7 +97,7 @@ impl TargetRules {
     /// What is wrong with it.
     pub fn check_addr(&self, address: SocketAddr) -> Result<(), Denied> {
         let ip = reached(address.ip());
-        if !self.allow_private && self.own.iter().any(|own| is_own(*own, ip, address.port())) {
+        if self.own.iter().any(|own| is_own(*own, ip, address.port())) {
             return Err(Denied::OwnAddress);
         }
         match class(ip) {
