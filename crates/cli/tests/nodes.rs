@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use handover_testkit::{
-    Act, Answer, Authority, BlackholePort, Bytes, Client, DOORS, DeadPort, Directory, Door, End, GatewayBuilder,
-    GatewayProcess, Greeting, HttpProxyNode, NodeAct, Origin, Socks5Node, SocksAct, bounded, within,
+    Act, Answer, Arrival, Authority, BlackholePort, Bytes, Client, DOORS, DeadPort, Directory, Door, End,
+    GatewayBuilder, GatewayProcess, Greeting, HttpProxyNode, NodeAct, Origin, Socks5Node, SocksAct, bounded, within,
 };
 
 fn gateway() -> GatewayBuilder {
@@ -249,4 +249,25 @@ async fn a_node_that_comes_back_serves_the_next_request() {
         assert_eq!((first.request_count(), second.request_count()), (1, 1));
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_http_is_a_502_and_leaks_nothing() {
+    for door in [Door::Forward, Door::Reverse] {
+        for bytes in
+            ["SSH-2.0-secret\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "\0\0"]
+        {
+            bounded(async {
+                let say = move |_: Arrival<'_>| Act::Say(Bytes::from_static(bytes.as_bytes()), End::Fin);
+                let origin = Origin::scripted(say).await;
+                let gateway = gateway().node("direct").start().await;
+                let answer = door.get(gateway.addr(), origin.addr()).await;
+                let expected = (502, "UPSTREAM_REQUEST_FAILED");
+                assert_eq!((answer.status(), answer.code()), expected, "{door:?} {bytes:?}");
+                assert!(!answer.text().contains("secret"), "{door:?}");
+                assert_eq!(gateway.only_row().await.attempts()[0].text("fault"), "protocol", "{door:?} {bytes:?}");
+            })
+            .await;
+        }
+    }
 }
