@@ -1,8 +1,8 @@
 //! Raw bytes against the gateway: what a parser could be talked into, and what must never be passed on.
 
 use handover_testkit::{
-    Act, Answer, Body, Bytes, Client, Directory, Door, End, GatewayBuilder, GatewayProcess, HttpProxyNode, NodeAct,
-    Origin, RequestSeen, Response, bounded,
+    Act, Answer, Body, Bytes, Client, Directory, Door, GatewayBuilder, GatewayProcess, HttpProxyNode, NodeAct, Origin,
+    RequestSeen, Response, bounded,
 };
 
 /// The doors whose requests the gateway reads: what flows in a tunnel is not its business.
