@@ -3,6 +3,11 @@
 //! Values of the gateway are taken as text: they are checked together with the file and the environment, so that all that is
 //! wrong anywhere is reported at once.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments on flags are their help texts, where brackets mean optional"
+)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -77,7 +77,7 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
                 return status.code();
             }
-            std::thread::sleep(Duration::from_millis(5));
+            pause();
         }
         panic!("the gateway does not end");
     }
@@ -103,7 +103,7 @@ fn wait_for(directory: &Path, words: &str) -> String {
             return text;
         }
         assert!(Instant::now() < until, "no {words:?} in {text}");
-        std::thread::sleep(Duration::from_millis(5));
+        pause();
     }
 }
 
@@ -263,4 +263,10 @@ fn a_second_signal_ends_it_at_once() {
     wait_for(directory.path(), "ending: ");
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.exit_code(), Some(1), "{}", stderr(directory.path()));
+}
+
+/// Before another look at another process.
+#[allow(clippy::disallowed_methods, reason = "a process is waited for, and only this test's thread waits")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
 }

@@ -101,7 +101,7 @@ fn filters_select_and_say_when_nothing_passes() {
         let lines = shown(dir.path(), &[&["log", "--json"], arguments].concat());
         let values = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
         let id = |value: serde_json::Value| value["id"].as_str().expect("text").parse::<RequestId>().expect("an id");
-        values.map(|value| (id(value).0 - at(0).0 + 999_999) / 1_000_000).collect()
+        values.map(|value| (id(value).0 - at(0).0).div_ceil(1_000_000)).collect()
     };
     assert_eq!(ids(&[]), [1, 2, 3]);
     assert_eq!(ids(&["--failed"]), [3]);

@@ -195,7 +195,7 @@ impl Drop for Ledger {
         // Not closed: the client went away. Nobody is to blame (`net_ok` as in the spec of the log).
         if self.asked.is_some() && self.record.is_some() {
             self.net_ok = true;
-            if self.attempts.len() > 0 {
+            if !self.attempts.is_empty() {
                 let stage = self.attempts.at(self.attempts.len() - 1).map_or(Stage::Dial, |last| last.stage);
                 self.broke(stage, Fault::Cancelled, None, "the client went away");
             }

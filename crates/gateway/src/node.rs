@@ -28,10 +28,14 @@ pub(crate) struct NodeState {
     /// Requests, tunnels and dials that this worker has on it now.
     in_flight: Cell<u64>,
     /// Idle connections of a node that is the target.
-    own: RefCell<Vec<Box<NodeConn>>>,
+    own: RefCell<Stack>,
     /// Idle connections through a node that carries, by target.
-    through: RefCell<HashMap<TargetKey, Vec<Box<NodeConn>>>>,
+    through: RefCell<HashMap<TargetKey, Stack>>,
 }
+
+/// Idle connections, the one used last on top.
+#[allow(clippy::vec_box, reason = "a connection moves from hand to hand with every request, and is 800 bytes")]
+type Stack = Vec<Box<NodeConn>>;
 
 /// What an idle connection leads to: host, port, TLS.
 type TargetKey = (Box<str>, u16, bool);
@@ -104,7 +108,7 @@ impl NodeState {
     }
 }
 
-fn push(idle: &mut Vec<Box<NodeConn>>, conn: Box<NodeConn>, most: usize) {
+fn push(idle: &mut Stack, conn: Box<NodeConn>, most: usize) {
     if idle.len() < most {
         idle.push(conn);
     }

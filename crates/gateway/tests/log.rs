@@ -143,7 +143,7 @@ fn filters_cursor_and_bounds_select_newest_first() {
     let reader = reader(dir.path());
     let list = |filter: Filter| -> Vec<u64> {
         let page = reader.list(&filter).expect("readable");
-        page.items.iter().map(|entry| (entry.id.0 - at(0) + 999_999) / 1_000_000).collect()
+        page.items.iter().map(|entry| (entry.id.0 - at(0)).div_ceil(1_000_000)).collect()
     };
     let text = |value: &str| Some(value.to_owned());
     assert_eq!(list(Filter::default()), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
@@ -184,7 +184,7 @@ fn following_gives_each_row_once_also_those_that_lasted() {
     let mut follow = reader.follow().expect("readable");
     let mut after = || -> Vec<u64> {
         let rows = reader.after(&mut follow, &Filter::default()).expect("readable");
-        rows.iter().map(|entry| (entry.id.0 - at(0) + 999_999) / 1_000_000).collect()
+        rows.iter().map(|entry| (entry.id.0 - at(0)).div_ceil(1_000_000)).collect()
     };
     assert_eq!(after(), [0; 0]);
     // A request of ten minutes, beside short ones that began much later.

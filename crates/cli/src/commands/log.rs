@@ -101,6 +101,7 @@ impl LogArgs {
 }
 
 /// Lists, and follows until it is interrupted.
+#[allow(clippy::disallowed_methods, reason = "the command has one thread, which does nothing but follow")]
 pub(crate) fn run(args: &LogArgs) -> Exit {
     let opened = LogReader::open(&args.data_dir).and_then(|reader| {
         // Before listing, so that what is written in between is not lost; what is in both is left out below.

@@ -73,7 +73,7 @@ SELECT
     http_method,
     http_status,
     handover_error,
-    iif(final ->> '$.fault' IS NULL, '', final ->> '$.stage') AS upstream_stage,
+    iif(final ->> '$.fault' IS NULL, '', coalesce(final ->> '$.stage', 'body')) AS upstream_stage,
     coalesce(final ->> '$.fault', '') AS upstream_err_kind,
     coalesce(final ->> '$.errno', '') AS upstream_errno,
     coalesce(final ->> '$.message', '') AS upstream_err_msg,

@@ -12,6 +12,7 @@ fn one(text: &str) -> String {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one file with every kind of error, and what is said of it")]
 fn all_errors_of_a_file_are_reported_at_once_with_their_lines() {
     let text = r#"lisen = "127.0.0.1:2260"
 proxy_token = "a b"
