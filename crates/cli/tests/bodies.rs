@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use handover_testkit::{
-    Act, Answer, Client, Continue, DOORS, DeadPort, Directory, Door, Framing, Gate, GatewayBuilder, GatewayProcess,
-    HttpProxyNode, NodeAct, Origin, Upload, bounded, idle_memory, peak_memory, reset_peak_memory, within,
+    Act, Answer, Client, ConnectionSeen, Continue, DOORS, DeadPort, Directory, Door, Framing, Gate, GatewayBuilder,
+    GatewayProcess, HttpProxyNode, NodeAct, Origin, Upload, bounded, idle_memory, peak_memory, reset_peak_memory,
+    within,
 };
 
 /// How much memory above idle a transfer may cost the gateway, whatever its size.
@@ -158,5 +159,34 @@ async fn an_answer_before_the_bodys_end_reaches_the_client() {
             assert_eq!(origin.request_count(), 1, "{door:?}");
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_the_client_breaks_off_never_arrives_as_a_whole_one() {
+    for door in DOORS {
+        for framing in [Framing::Length, Framing::Chunked] {
+            bounded(async {
+                let origin = Origin::answering("never").await;
+                let gateway = gateway().node("direct").start().await;
+                let target = origin.addr().to_string();
+                let head = door.lines(gateway.addr(), "POST", &target, "/");
+                let half = Upload { head, bytes: 10, framing, expect: false };
+                let piece = if framing == Framing::Chunked { "5\r\nhello\r\n" } else { "hello" };
+                let mut client = door.enter(gateway.addr(), &target).await.expect("direct lets it in");
+                client.send(half.head_bytes() + piece).await.expect("sent");
+                let begun = |c: &ConnectionSeen| c.requests.iter().any(|r| r.body_bytes == 5);
+                origin.ledger().until(|connections| connections.iter().any(begun)).await;
+                drop(client);
+                origin.ledger().until(|connections| connections.iter().all(|c| c.ended)).await;
+                assert!(!origin.requests()[0].complete, "{door:?} {framing:?}");
+                let attempts = gateway.only_row().await.attempts();
+                assert_eq!(attempts.len(), 1, "{door:?} {framing:?}: {attempts:?}");
+                if door != Door::Connect {
+                    assert_eq!(attempts[0].text("fault"), "cancelled", "{door:?} {framing:?}: {attempts:?}");
+                }
+            })
+            .await;
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use handover_testkit::{
-    Act, Answer, Authority, Body, BodyWriter, Client, DOORS, DeadPort, Door, Framing, GatewayBuilder, GatewayProcess,
-    Origin, Upload, bounded,
+    Act, Answer, Authority, Body, BodyWriter, Client, ConnectionSeen, DOORS, DeadPort, Door, Framing, GatewayBuilder,
+    GatewayProcess, Origin, Upload, bounded, idle_memory, pattern_at, peak_memory, reset_peak_memory,
 };
 use http::{HeaderMap, Request};
 use http_body_util::combinators::BoxBody;
@@ -200,8 +200,7 @@ async fn an_upload_reaches_the_origin_while_it_is_still_being_sent() {
             client.send(upload.head_bytes()).await.expect("sent");
             for sent in 1..=3 {
                 client.send("5\r\nhello\r\n").await.expect("sent");
-                let arrived =
-                    |c: &handover_testkit::ConnectionSeen| c.requests.iter().any(|r| r.body_bytes == sent * 5);
+                let arrived = |c: &ConnectionSeen| c.requests.iter().any(|r| r.body_bytes == sent * 5);
                 origin.ledger().until(|connections| connections.iter().any(arrived)).await;
             }
             client.send("0\r\n\r\n").await.expect("sent");
@@ -254,6 +253,52 @@ async fn trailers_pass_both_ways_over_http2() {
         assert_eq!(collected.trailers().expect("trailers")["x-checksum"], "abc");
         assert_eq!(collected.to_bytes(), "data");
         assert_eq!(to_map(&origin.requests()[0].trailers)["x-sum"], "4");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_upload_over_http2_fails_over_without_being_kept() {
+    bounded(async {
+        const PIECES: usize = 1024;
+        let (_port, a) = dead("a");
+        let origin = Origin::answering("stored").await;
+        let gateway = gateway().origin(&a).origin(&origin.tagged("live")).start().await;
+        let mut sender = connect(gateway.addr()).await;
+        let idle = idle_memory(gateway.pid());
+        reset_peak_memory(gateway.pid());
+        let piece = |n: usize| Ok(Frame::data(Bytes::from_static(pattern_at((n * 65_536) as u64, 65_536))));
+        let body = StreamBody::new(futures_util::stream::iter((0..PIECES).map(piece))).boxed();
+        let answer = sender.send_request(Request::post("http://h/").body(body).expect("valid")).await;
+        assert_eq!(answer.expect("an answer").into_body().collect().await.expect("whole").to_bytes(), "stored");
+        let cost = peak_memory(gateway.pid()).saturating_sub(idle);
+        assert!(cost < 16 * 1024 * 1024, "{cost} bytes above idle");
+        let seen = &origin.requests()[0];
+        assert_eq!((seen.body_bytes, seen.patterned, seen.complete), ((PIECES * 65_536) as u64, true, true));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_the_client_resets_is_cancelled_and_its_upload_never_whole() {
+    bounded(async {
+        let origin = Origin::answering("never").await;
+        let gateway = gateway().origin(&origin.tagged("a")).start().await;
+        let mut sender = connect(gateway.addr()).await;
+        let first = futures_util::stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"hello")))]);
+        let body = StreamBody::new(futures_util::StreamExt::chain(first, futures_util::stream::pending())).boxed();
+        let request = sender.send_request(Request::post("http://h/").body(body).expect("valid"));
+        let begun = |c: &ConnectionSeen| c.requests.iter().any(|r| r.body_bytes == 5);
+        tokio::select! {
+            answer = request => panic!("answered before the end: {answer:?}"),
+            () = origin.ledger().until(|connections| connections.iter().any(begun)) => {}
+        }
+        // Dropping the future of the request resets its stream; the connection goes on.
+        origin.ledger().until(|connections| connections.iter().all(|c| c.ended)).await;
+        assert!(!origin.requests()[0].complete);
+        assert_eq!(gateway.only_row().await.story(), ["a: send cancelled sent=maybe -> stop(cancelled)"]);
+        let next = sender.send_request(Request::get("http://h/").body(full("")).expect("valid")).await;
+        assert_eq!(next.expect("an answer").status(), 200);
     })
     .await;
 }
