@@ -191,3 +191,25 @@ async fn slow_readers_and_writers_do_not_stop_others() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn without_file_descriptors_it_says_so_and_serves_again_when_there_are_some() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let gateway = gateway().node("direct").env("HANDOVER_WORKERS", "1").start().await;
+        served(&gateway, &origin).await;
+        let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("it runs").count() as u64;
+        let pid = Pid::from_raw(i32::try_from(gateway.pid()).expect("a process id")).expect("not zero");
+        let few = Rlimit { current: Some(open + 8), ..getrlimit(Resource::Nofile) };
+        prlimit(Some(pid), Resource::Nofile, few).expect("it is ours");
+        let mut crowd = Vec::new();
+        for _ in 0..40 {
+            crowd.push(Client::connect(gateway.addr()).await);
+        }
+        gateway.stderr_until("no file descriptor left; raise its limit (ulimit -n)").await;
+        drop(crowd);
+        served(&gateway, &origin).await;
+    })
+    .await;
+}

@@ -33,6 +33,7 @@ mod plan;
 mod relay;
 mod reverse;
 mod serve;
+mod small_write;
 mod trip;
 mod tunnel;
 mod tunneling;

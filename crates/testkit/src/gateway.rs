@@ -289,9 +289,10 @@ impl GatewayProcess {
     /// The rows of its request log, as `handover log --json` prints them. Cancel safe.
     ///
     /// # Panics
-    /// When a line is not a JSON object.
+    /// When it cannot be read, or a line is not a JSON object.
     pub async fn log_rows(&self) -> Vec<Row> {
         let printed = self.run(&["log", "--json", "--limit", "100000"]).await;
+        assert_eq!(printed.code, Some(0), "the log cannot be read: {}", printed.stderr);
         let lines = printed.stdout.lines();
         lines.map(|line| Row { json: serde_json::from_str(line).expect("one JSON object a line") }).collect()
     }
