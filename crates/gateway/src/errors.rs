@@ -30,8 +30,6 @@ pub enum ErrorCode {
     PlatformNotFound,
     /// The target is one that the gateway must not reach for a client.
     TargetDenied,
-    /// The request came back to the gateway itself.
-    Loop,
     /// The platform has no nodes.
     NoAvailableNodes,
     /// Every dial failed; nothing of the request was sent.
@@ -46,13 +44,11 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The client, or the gateway as a whole, has too many connections.
     TooManyConnections,
-    /// A defect of the gateway.
-    InternalError,
 }
 
 impl ErrorCode {
     /// Every code, for tests and documentation.
-    pub const ALL: [ErrorCode; 17] = [
+    pub const ALL: [ErrorCode; 15] = [
         ErrorCode::AuthRequired,
         ErrorCode::AuthFailed,
         ErrorCode::BadRequest("malformed request"),
@@ -61,7 +57,6 @@ impl ErrorCode {
         ErrorCode::InvalidHost,
         ErrorCode::PlatformNotFound,
         ErrorCode::TargetDenied,
-        ErrorCode::Loop,
         ErrorCode::NoAvailableNodes,
         ErrorCode::UpstreamConnectFailed,
         ErrorCode::UpstreamTimeout,
@@ -69,7 +64,6 @@ impl ErrorCode {
         ErrorCode::NotFound,
         ErrorCode::MethodNotAllowed,
         ErrorCode::TooManyConnections,
-        ErrorCode::InternalError,
     ];
 
     /// The code as it stands in `X-Handover-Error` and in the log.
@@ -83,7 +77,6 @@ impl ErrorCode {
             ErrorCode::InvalidHost => "INVALID_HOST",
             ErrorCode::PlatformNotFound => "PLATFORM_NOT_FOUND",
             ErrorCode::TargetDenied => "TARGET_DENIED",
-            ErrorCode::Loop => "LOOP",
             ErrorCode::NoAvailableNodes => "NO_AVAILABLE_NODES",
             ErrorCode::UpstreamConnectFailed => "UPSTREAM_CONNECT_FAILED",
             ErrorCode::UpstreamTimeout => "UPSTREAM_TIMEOUT",
@@ -91,7 +84,6 @@ impl ErrorCode {
             ErrorCode::NotFound => "NOT_FOUND",
             ErrorCode::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             ErrorCode::TooManyConnections => "TOO_MANY_CONNECTIONS",
-            ErrorCode::InternalError => "INTERNAL_ERROR",
         }
     }
 
@@ -105,12 +97,10 @@ impl ErrorCode {
             | ErrorCode::InvalidProtocol
             | ErrorCode::InvalidHost => StatusCode::BAD_REQUEST,
             ErrorCode::PlatformNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::Loop => StatusCode::LOOP_DETECTED,
             ErrorCode::NoAvailableNodes | ErrorCode::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::UpstreamConnectFailed | ErrorCode::UpstreamRequestFailed => StatusCode::BAD_GATEWAY,
             ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            ErrorCode::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -125,7 +115,6 @@ impl ErrorCode {
             ErrorCode::InvalidHost => "Invalid or empty host",
             ErrorCode::PlatformNotFound => "Platform not found",
             ErrorCode::TargetDenied => "Target address is not allowed (see allow_private_targets)",
-            ErrorCode::Loop => "The request's target is this gateway",
             ErrorCode::NoAvailableNodes => "No available nodes for routing",
             ErrorCode::UpstreamConnectFailed => "Failed to connect to upstream",
             ErrorCode::UpstreamTimeout => "Upstream connection or response timed out",
@@ -133,7 +122,6 @@ impl ErrorCode {
             ErrorCode::NotFound => "Not found",
             ErrorCode::MethodNotAllowed => "Method not allowed",
             ErrorCode::TooManyConnections => "Too many connections",
-            ErrorCode::InternalError => "Internal proxy error",
         }
     }
 
@@ -149,9 +137,7 @@ impl ErrorCode {
             | ErrorCode::MethodNotAllowed => "http_request_error",
             ErrorCode::PlatformNotFound => "proxy_configuration_error",
             ErrorCode::TargetDenied => "destination_ip_prohibited",
-            ErrorCode::Loop => "proxy_loop_detected",
             ErrorCode::NoAvailableNodes => "destination_unavailable",
-            ErrorCode::InternalError => "proxy_internal_error",
             ErrorCode::UpstreamConnectFailed => match last {
                 Some(Fault::Refused | Fault::Reset) => "connection_refused",
                 Some(Fault::Dns) => "dns_error",
@@ -220,7 +206,6 @@ mod tests {
 400 INVALID_HOST http_request_error | Invalid or empty host
 404 PLATFORM_NOT_FOUND proxy_configuration_error | Platform not found
 403 TARGET_DENIED destination_ip_prohibited | Target address is not allowed (see allow_private_targets)
-508 LOOP proxy_loop_detected | The request's target is this gateway
 503 NO_AVAILABLE_NODES destination_unavailable | No available nodes for routing
 502 UPSTREAM_CONNECT_FAILED destination_unavailable | Failed to connect to upstream
 504 UPSTREAM_TIMEOUT connection_timeout | Upstream connection or response timed out
@@ -228,7 +213,6 @@ mod tests {
 404 NOT_FOUND http_request_error | Not found
 405 METHOD_NOT_ALLOWED http_request_error | Method not allowed
 503 TOO_MANY_CONNECTIONS http_request_denied | Too many connections
-500 INTERNAL_ERROR proxy_internal_error | Internal proxy error
 ";
         assert_eq!(table, expected);
     }

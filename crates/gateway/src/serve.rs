@@ -162,7 +162,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     let http1 = !first.starts_with(&HTTP2_PREFACE[..14]);
     let reading = Rc::<Reading>::default();
     let client = Rc::new(Client::new(crate::node::client_ip(peer.ip()), http1, Rc::clone(&reading)));
-    let number = worker.enter(&client);
+    let entered = worker.enter(&client);
     let io = TokioIo::new(ClientIo::new(stream, first, http1, reading));
     drop(view);
     if worker.is_draining() {
@@ -173,8 +173,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     } else {
         serve_http2(&worker, &client, io).await
     }
-    worker.leave(number);
-    drop(permit);
+    drop((entered, permit));
 }
 
 /// The stream, after its TLS handshake if there is one, and its first bytes.

@@ -31,6 +31,18 @@ pub(crate) enum Order {
     Drain,
 }
 
+/// A client's entry in its worker's list; it leaves when dropped, also by a panic.
+pub(crate) struct Entered {
+    worker: Rc<Worker>,
+    number: u64,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.worker.clients.borrow_mut().remove(&self.number);
+    }
+}
+
 /// A worker's state. One per thread, shared by its tasks.
 pub(crate) struct Worker {
     ids: RefCell<IdSource>,
@@ -89,15 +101,11 @@ impl Worker {
     }
 
     /// A client came: it is looked over by the sweep until it leaves.
-    pub(crate) fn enter(&self, client: &Rc<Client>) -> u64 {
+    pub(crate) fn enter(self: &Rc<Self>, client: &Rc<Client>) -> Entered {
         let number = self.next_client.get();
         self.next_client.set(number + 1);
         self.clients.borrow_mut().insert(number, Rc::clone(client));
-        number
-    }
-
-    pub(crate) fn leave(&self, number: u64) {
-        self.clients.borrow_mut().remove(&number);
+        Entered { worker: Rc::clone(self), number }
     }
 
     fn set_clock(&self) {

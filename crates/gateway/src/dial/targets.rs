@@ -7,8 +7,9 @@
 //! the second check cannot be made here, and the node's own rules must do it.
 //!
 //! Private networks (RFC 1918, unique-local) are refused together with loopback unless `allow_private` is set: to a client
-//! that may not reach this machine's loopback, the machine's neighbours are as foreign. The gateway's own listening
-//! addresses, multicast, and numbers that are not addresses in full (`127.1`, `0x7f.1`) are refused always.
+//! that may not reach this machine's loopback, the machine's neighbours are as foreign. The addresses in `own` (the
+//! gateway's, unless private targets are allowed), multicast, and numbers that are not addresses in full (`127.1`,
+//! `0x7f.1`) are refused always.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

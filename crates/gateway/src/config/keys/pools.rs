@@ -189,7 +189,7 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
         form: Form::Choice { words: &REPLAYS, set: |platform, index| platform.policy.replay = Replay::ALL[index] },
         fallback: Value("unsent"),
         doc: "the proof that a further attempt needs; unsent: not one byte of the request left; idempotent: that, or a method \
-              or key that allows repeating; always: none, the server promises to recognise repeated requests",
+              that may be repeated (RFC 9110 §9.2.2); always: none, the server promises to recognise repeated requests",
         why: "a proxy must not repeat what may have been done (RFC 9110 §9.2.2); the other two are for those who know better",
     },
     Key {
