@@ -247,20 +247,17 @@ impl From<SendResult> for Ended {
 }
 
 fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
+    // The request's own body broke: it was the client who left, whatever the causes beneath say.
+    if error.is_user() {
+        return (Fault::Cancelled, None);
+    }
     if let Some(io) = io_cause(error) {
         let (fault, errno) = fault_of(io);
         // hyper reports a peer's FIN in the middle of a message as an I/O error too.
         let closed = io.kind() == io::ErrorKind::UnexpectedEof;
         return (if closed { Fault::Closed } else { fault }, errno);
     }
-    let fault = if error.is_parse() {
-        Fault::Protocol
-    } else if error.is_user() {
-        Fault::Cancelled
-    } else {
-        Fault::Closed
-    };
-    (fault, None)
+    (if error.is_parse() { Fault::Protocol } else { Fault::Closed }, None)
 }
 
 fn io_cause(error: &hyper::Error) -> Option<&io::Error> {
