@@ -9,10 +9,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// A gateway's requests allocate and free small pieces at a high rate; this allocator does so in fewer instructions.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let args = args::Cli::parse();
     match args.command {
