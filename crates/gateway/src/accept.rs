@@ -127,13 +127,7 @@ fn hand_over(
 /// Says 503 to a client for whom there is no place, as far as it takes it without waiting.
 fn turn_away(mut stream: std::net::TcpStream, tls: bool) {
     if !tls {
-        let code = crate::errors::ErrorCode::TooManyConnections;
-        let _ = write!(
-            stream,
-            "HTTP/1.1 503 Service Unavailable\r\nX-Handover-Error: {}\r\nProxy-Status: handover; error={}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-            code.as_str(),
-            code.proxy_status_error(None)
-        );
+        let _ = stream.write_all(crate::errors::ErrorCode::TooManyConnections.last_words().as_bytes());
     }
 }
 

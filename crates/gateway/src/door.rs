@@ -52,16 +52,16 @@ pub(crate) async fn handle(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let active = Active::new(&client);
+    let _active = Active::new(&client);
     let view = worker.view();
     let form = match checks::form_of(&request) {
         Ok(form) => form,
         Err(code) => return answer::refused(code, &client),
     };
-    let response = match form {
+    match form {
         Form::Connect(target) => {
             let mut response = connect(&worker, &client, &view, target, request).await;
-            if client.http1 && !response.status().is_success() {
+            if client.is_http1() && !response.status().is_success() {
                 // What the client sent behind its head was meant for the tunnel: it must not be read as a request.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -77,16 +77,14 @@ pub(crate) async fn handle(
             },
             Err(code) => answer::refused(code, &client),
         },
-    };
-    drop(active);
-    response
+    }
 }
 
 impl Routed {
-    fn begin(&self, worker: &Rc<Worker>, client: &Client, method: &Method) -> Box<Ledger> {
+    fn begin(&self, worker: &Rc<Worker>, client: &Rc<Client>, method: &Method) -> Box<Ledger> {
         let asked = Asked {
             door: self.door,
-            client: client.ip,
+            client: Active::new(client),
             account: self.account.as_str().into(),
             target_host: self.target_host.clone(),
             target_url: self.target_url.clone(),
@@ -201,7 +199,7 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (mut parts, body) = request.into_parts();
-    let websocket = client.http1 && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
+    let websocket = client.is_http1() && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
     let facts = Facts { idempotent: is_idempotent(parts.method.as_str()), ..Facts::default() };
     if let Err(code) = outgoing(&mut parts.headers, &routed, view, client, websocket) {
         return answer::refused(code, client);
@@ -265,7 +263,7 @@ async fn connect(
     let authority = request.uri().authority().map_or("", Authority::as_str);
     let asked = Asked {
         door: Door::Connect,
-        client: client.ip,
+        client: Active::new(client),
         account: identity.account.into(),
         target_host: authority.into(),
         target_url: Box::default(),

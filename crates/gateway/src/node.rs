@@ -61,7 +61,7 @@ impl NodeState {
     }
 
     /// Takes the idle connection that was used last and is still alive; dead ones are dropped on the way.
-    pub(crate) fn take_idle(&self, target: Option<&Target>, now: Instant) -> Option<Box<NodeConn>> {
+    pub(crate) fn take_idle(&self, target: Option<&Target>, now: Instant, careful: bool) -> Option<Box<NodeConn>> {
         let mut through;
         let mut own;
         let idle = match target {
@@ -75,7 +75,7 @@ impl NodeState {
             }
         };
         while let Some(mut conn) = idle.pop() {
-            if conn.is_reusable(now) {
+            if conn.is_reusable(now, careful) {
                 return Some(conn);
             }
         }
@@ -93,7 +93,7 @@ impl NodeState {
 
     /// Drops connections that are dead or have rested for `most`.
     pub(crate) fn sweep(&self, now: Instant, most: Duration) {
-        let mut keep = |conn: &mut Box<NodeConn>| conn.rested(now) < most && conn.is_reusable(now);
+        let mut keep = |conn: &mut Box<NodeConn>| conn.rested(now) < most && conn.is_reusable(now, false);
         self.own.borrow_mut().retain_mut(&mut keep);
         self.through.borrow_mut().retain(|_, idle| {
             idle.retain_mut(&mut keep);
