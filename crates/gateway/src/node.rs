@@ -25,8 +25,10 @@ pub(crate) struct NodeState {
     pub(crate) tag: Arc<str>,
     pub(crate) hash: Arc<str>,
     pub(crate) dial: DialNode,
-    /// Requests, tunnels and dials that this worker has on it now.
-    in_flight: Cell<u64>,
+    /// Requests, tunnels and dials that this worker has on it now; shared with what it was renewed from.
+    in_flight: Rc<Cell<u64>>,
+    /// It keeps no idle connections any more.
+    retired: Cell<bool>,
     /// Idle connections of a node that is the target.
     own: RefCell<Stack>,
     /// Idle connections through a node that carries, by target.
@@ -54,10 +56,18 @@ impl NodeState {
             tag: Arc::from(tag),
             hash: Arc::from(hash),
             dial,
-            in_flight: Cell::new(0),
+            in_flight: Rc::default(),
+            retired: Cell::new(false),
             own: RefCell::default(),
             through: RefCell::default(),
         }
+    }
+
+    /// The same node with the same load, but without the connections that were opened before: neither those that are idle
+    /// now nor those that requests still use, which come back to the old state.
+    pub(crate) fn renewed(&self) -> Self {
+        let fresh = NodeState::new(&self.tag, &self.hash, self.dial.clone());
+        NodeState { in_flight: Rc::clone(&self.in_flight), ..fresh }
     }
 
     /// Takes the idle connection that was used last and is still alive; dead ones are dropped on the way.
@@ -84,6 +94,9 @@ impl NodeState {
 
     /// Keeps a connection for the next request, unless there are `most` already.
     pub(crate) fn put_idle(&self, target: Option<&Target>, mut conn: Box<NodeConn>, now: Instant, most: usize) {
+        if self.retired.get() {
+            return;
+        }
         conn.rest(now);
         match target {
             None => push(&mut self.own.borrow_mut(), conn, most),
@@ -101,8 +114,9 @@ impl NodeState {
         });
     }
 
-    /// Drops every idle connection.
+    /// Drops every idle connection, and keeps none from now on.
     pub(crate) fn clear(&self) {
+        self.retired.set(true);
         self.own.borrow_mut().clear();
         self.through.borrow_mut().clear();
     }
