@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use crate::accept::Permit;
 use crate::client_io::{Activity, ClientIo, ClientStream};
 use crate::config::Limits;
+use crate::conn::BUFFER_BYTES_MAX;
 use crate::door;
 use crate::errors::ErrorCode;
 use crate::tunneling::Takeover;
@@ -281,6 +282,7 @@ async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
     let mut http = http1::Builder::new();
     // Times are kept by the sweep: a timer of hyper's own would be set and cleared for every single request.
     http.header_read_timeout(None).max_header_size(limits.header_bytes_max);
+    http.max_buf_size(BUFFER_BYTES_MAX.max(limits.header_bytes_max));
     if limits.header_count_max != PARSER_HEADERS {
         http.max_headers(limits.header_count_max);
     }
