@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use handover_core::{Facts, is_idempotent};
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
@@ -121,7 +122,7 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
         let identity = identity::of_forward(request.headers(), view.config.proxy_token.as_ref())?;
         return carried(view, Door::Forward, identity, target, &authority, own_path(request.uri()), None);
     }
-    let host = host_of(request);
+    let host = checks::host_of(request.headers(), request.uri());
     if let Some(route) = view.config.route(host, request.uri().path()) {
         return Ok(to_origins(&view.platforms[route.platform], host, request));
     }
@@ -135,11 +136,6 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
 
 fn own_path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn host_of(request: &Request<Incoming>) -> &str {
-    let header = request.headers().get(header::HOST).and_then(|v| v.to_str().ok());
-    header.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default()
 }
 
 /// A request that nodes carry to the target it names.
@@ -203,7 +199,7 @@ async fn exchange(
     let (mut parts, body) = request.into_parts();
     let websocket = client.http1 && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
     let facts = Facts { idempotent: is_idempotent(parts.method.as_str()), ..Facts::default() };
-    if let Err(code) = outgoing(&mut parts.headers, &routed, view, client, websocket) {
+    if let Err(code) = outgoing(&mut parts, &routed, view, client, websocket) {
         return answer::refused(code, client);
     }
     let ledger = routed.begin(worker, client, &parts.method);
@@ -221,17 +217,16 @@ async fn exchange(
 
 /// Makes the client's headers those of the upstream request.
 fn outgoing(
-    map: &mut HeaderMap,
+    parts: &mut Parts,
     routed: &Routed,
     view: &View,
     client: &Client,
     websocket: bool,
 ) -> Result<(), ErrorCode> {
+    reverse::clean_referer(parts, view.config.proxy_token.as_ref(), routed.prefix.is_some());
+    let map = &mut parts.headers;
     headers::strip_hop_by_hop(map)?;
     map.remove(headers::ACCOUNT);
-    if routed.door == Door::Reverse {
-        reverse::clean_referer(map, view.config.proxy_token.as_ref(), routed.prefix.is_some());
-    }
     if routed.anonymous || view.config.forwarded == Forwarded::Strip {
         headers::strip_identity(map);
     } else {
