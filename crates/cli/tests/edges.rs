@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use handover_testkit::{Client, Door, GatewayBuilder, GatewayProcess, Origin, RequestSeen, bounded};
+use handover_testkit::{
+    Act, Answer, Arrival, Body, Client, Door, GatewayBuilder, GatewayProcess, Origin, RequestSeen, bounded,
+};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
@@ -93,6 +95,45 @@ async fn a_body_of_unknown_length_arrives_whole_whatever_the_method() {
             None,
             "without a body nothing announces one"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_response_framed_twice_is_read_by_its_chunks_and_its_connection_not_used_again() {
+    bounded(async {
+        let script = |_: Arrival<'_>| {
+            let body = Body::Chunked(Bytes::from_static(b"hello"), Vec::new());
+            Act::Answer(Answer::ok("").header("Content-Length", "3").body(body))
+        };
+        let origin = Origin::scripted(script).await;
+        let gateway = gateway().node("direct").start().await;
+        let mut client = Client::connect(gateway.addr()).await;
+        let lines = Door::Forward.lines(gateway.addr(), "GET", &origin.addr().to_string(), "/") + "\r\n";
+        for _ in 0..2 {
+            let answer = client.request(&lines).await.expect("an answer");
+            assert_eq!((answer.text().as_str(), answer.complete), ("hello", true));
+            assert_eq!(answer.header("content-length"), None);
+        }
+        assert_eq!(origin.accepted(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_target_cannot_speak_for_the_gateway_nor_keep_what_it_names_for_its_hop() {
+    bounded(async {
+        let script = |_: Arrival<'_>| {
+            let answer = Answer::ok("served").header("Connection", "x-int, via").header("X-Int", "1");
+            Act::Answer(answer.header("X-Handover-Error", "AUTH_FAILED").header("X-Handover-Id", "1"))
+        };
+        let origin = Origin::scripted(script).await;
+        let gateway = gateway().node("direct").start().await;
+        for door in [Door::Forward, Door::Reverse] {
+            let answer = door.get(gateway.addr(), origin.addr()).await;
+            assert_eq!((answer.text().as_str(), answer.code()), ("served", ""), "{door:?}");
+            assert_eq!((answer.header("x-int"), answer.header("x-handover-id")), (None, None), "{door:?}");
+        }
     })
     .await;
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use crate::errors::ErrorCode;
+use crate::errors::{self, ErrorCode};
 
 /// The account of a request, for platforms that tell accounts apart (reverse door); consumed here.
 pub(crate) const ACCOUNT: HeaderName = HeaderName::from_static("x-handover-account");
@@ -27,6 +27,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// The gateway's own words to its clients: from a node they would be forged.
+const OWN: [HeaderName; 2] = [errors::ERROR_HEADER, errors::ID_HEADER];
 
 /// Fields that tell the origin who the client is.
 const IDENTITY: [&str; 11] = [
@@ -134,16 +137,36 @@ pub(crate) fn append_forwarded(headers: &mut HeaderMap, client: IpAddr) {
     }
 }
 
-/// The same for responses: a node's or origin's framing is its own; what it names is dropped, never refused.
+/// Whether a response's end is beyond doubt. With both a length and a coding, whoever is behind the node may have read it
+/// otherwise (RFC 9112 §6.3): its connection must not carry another request.
+pub(crate) fn has_one_framing(headers: &HeaderMap) -> bool {
+    !(headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH))
+}
+
+/// The same for responses: a node's or origin's framing is its own; what it names is dropped, never refused, and the
+/// gateway's own words stay the gateway's.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
-        for name in nominated(headers).unwrap_or_default() {
+        for name in nominated_in_response(headers) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    // The coding was what framed it, and goes with this hop: the length is wrong (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    for name in HOP_BY_HOP.iter().chain(&OWN) {
         headers.remove(name);
     }
+}
+
+/// What may be removed of what a response's `Connection` names. One bad name does not keep the others.
+fn nominated_in_response(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let tokens = lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let tokens = tokens.filter_map(|token| std::str::from_utf8(token).ok());
+    let tokens = tokens.filter(|token| !is_connection_option(token) && may_be_nominated(token));
+    tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect()
 }
 
 /// Whether the request asks to switch to WebSocket, the only protocol that is switched to.
@@ -189,7 +212,7 @@ pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     ] {
         trailers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+    for name in HOP_BY_HOP.iter().chain(&OWN) {
         trailers.remove(name);
     }
     strip_identity(&mut trailers);
@@ -263,6 +286,37 @@ mod tests {
     }
 
     #[test]
+    fn a_response_loses_what_it_names_and_keeps_what_it_must_not_name() {
+        let mut m = map(&[
+            ("connection", "x-int, via, set-cookie, content-type, a b"),
+            ("connection", "close, X-Other"),
+            ("x-int", "1"),
+            ("x-other", "1"),
+            ("via", "1.1 origin"),
+            ("set-cookie", "a=b"),
+            ("content-type", "text/plain"),
+            ("x-handover-error", "AUTH_REQUIRED"),
+            ("x-handover-id", "1"),
+        ]);
+        m.append(header::CONNECTION, HeaderValue::from_bytes(b"\xff, x-third").unwrap());
+        m.append("x-third", HeaderValue::from_static("1"));
+        strip_response(&mut m);
+        assert_eq!(names(&m), "content-type set-cookie via");
+    }
+
+    #[test]
+    fn a_length_beside_a_coding_is_not_passed_on() {
+        let mut both = map(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        assert!(!has_one_framing(&both));
+        strip_response(&mut both);
+        assert!(both.is_empty());
+        let mut one = map(&[("content-length", "3")]);
+        assert!(has_one_framing(&one));
+        strip_response(&mut one);
+        assert_eq!(names(&one), "content-length");
+    }
+
+    #[test]
     fn identity_is_removed() {
         let mut all: Vec<(&str, &str)> = IDENTITY.iter().map(|n| (*n, "1")).collect();
         all.push(("accept", "*/*"));
@@ -287,6 +341,7 @@ mod tests {
             ("host", "h"),
             ("authorization", "a"),
             ("x-forwarded-for", "1.2.3.4"),
+            ("x-handover-error", "AUTH_FAILED"),
             ("x-checksum", "9"),
         ]));
         let kept = without_forbidden_trailers(frame).into_trailers().unwrap();
