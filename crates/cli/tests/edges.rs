@@ -137,3 +137,15 @@ async fn a_target_cannot_speak_for_the_gateway_nor_keep_what_it_names_for_its_ho
     })
     .await;
 }
+
+#[tokio::test]
+async fn cookies_that_http2_splits_are_one_field_again() {
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let gateway = gateway().origin(&origin.tagged("a")).start().await;
+        let request = Request::get("http://h/").header("cookie", "a=1").header("cookie", "b=2").header("cookie", "c=3");
+        over_http2(gateway.addr(), request.body(empty()).expect("valid")).await;
+        assert_eq!(to(&origin, "/")[0].head.all("cookie"), ["a=1; b=2; c=3"]);
+    })
+    .await;
+}

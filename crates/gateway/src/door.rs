@@ -227,6 +227,9 @@ fn outgoing(
     let map = &mut parts.headers;
     headers::strip_hop_by_hop(map)?;
     map.remove(headers::ACCOUNT);
+    if !client.http1 {
+        headers::join_cookies(map);
+    }
     if routed.anonymous || view.config.forwarded == Forwarded::Strip {
         headers::strip_identity(map);
     } else {

@@ -128,6 +128,15 @@ pub(crate) fn strip_identity(headers: &mut HeaderMap) {
     }
 }
 
+/// HTTP/2 lets a client split its cookies into several fields; for HTTP/1.1 they have to be one (RFC 9113 §8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1 {
+        let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).expect("its parts were values");
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// Tells the origin who the client is: appends its address, as the last of the chain.
 pub(crate) fn append_forwarded(headers: &mut HeaderMap, client: IpAddr) {
     let chain: Vec<&str> = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
