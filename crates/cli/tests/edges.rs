@@ -149,3 +149,21 @@ async fn cookies_that_http2_splits_are_one_field_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_request_of_http10_needs_a_host_where_its_origin_needs_one() {
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let routed = gateway().origin(&origin.tagged("a")).start().await;
+        let answer = Client::once(routed.addr(), "GET /x HTTP/1.0\r\n\r\n").await;
+        assert_eq!((answer.status(), answer.code(), origin.request_count()), (400, "BAD_REQUEST", 0));
+        let answer = Client::once(routed.addr(), "GET /x HTTP/1.0\r\nHost: h\r\n\r\n").await;
+        assert_eq!((answer.text(), to(&origin, "/x")[0].head.all("host")), ("served".to_owned(), vec!["h"]));
+
+        let path_form = gateway().node("direct").start().await;
+        let line = format!("GET /-/Default/http/{}/y HTTP/1.0\r\n\r\n", origin.addr());
+        assert_eq!(Client::once(path_form.addr(), line).await.text(), "served");
+        assert_eq!(to(&origin, "/y")[0].head.all("host"), [origin.addr().to_string()]);
+    })
+    .await;
+}

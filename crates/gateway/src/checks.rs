@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, Uri, Version, header};
 use crate::dial::{Host, Target};
 use crate::errors::ErrorCode;
 
-const BAD_HOST: ErrorCode = ErrorCode::BadRequest("A request needs exactly one valid Host");
+pub(crate) const BAD_HOST: ErrorCode = ErrorCode::BadRequest("A request needs exactly one valid Host");
 const BAD_CONNECT: ErrorCode =
     ErrorCode::BadRequest("CONNECT needs host:port with a port from 1 to 65535, and no body");
 const BAD_ENCODING: ErrorCode = ErrorCode::BadRequest("Transfer-Encoding must be chunked, once");

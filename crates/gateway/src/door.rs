@@ -124,7 +124,7 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
     }
     let host = checks::host_of(request.headers(), request.uri());
     if let Some(route) = view.config.route(host, request.uri().path()) {
-        return Ok(to_origins(&view.platforms[route.platform], host, request));
+        return to_origins(&view.platforms[route.platform], host, request);
     }
     let reverse = reverse::parse(request.uri(), view.config.proxy_token.as_ref())?;
     let mut identity = reverse.identity;
@@ -164,8 +164,12 @@ fn carried(
     })
 }
 
-/// A request that goes to nodes that are themselves the target.
-fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) -> Routed {
+/// A request that goes to nodes that are themselves the target. Which of them is not known yet, so that a `Host` that
+/// HTTP/1.0 leaves out cannot be made up; and a route with a host of its own takes only requests that name it.
+fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) -> Result<Routed, ErrorCode> {
+    if host.is_empty() {
+        return Err(checks::BAD_HOST);
+    }
     let uri = request.uri();
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let missing = !request.headers().contains_key(header::HOST);
@@ -173,7 +177,7 @@ fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) 
     for part in ["http://", host, path] {
         url.push_str(part);
     }
-    Routed {
+    Ok(Routed {
         door: Door::Reverse,
         platform: Rc::clone(platform),
         target: None,
@@ -182,10 +186,10 @@ fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) 
         target_url: url.into(),
         // The form is origin-form already, except in HTTP/2.
         uri: if uri.authority().is_none() { uri.clone() } else { Uri::from(own_path(uri)) },
-        host: if missing { HeaderValue::try_from(host).ok().filter(|h| !h.is_empty()) } else { None },
+        host: if missing { Some(HeaderValue::try_from(host).map_err(|_| checks::BAD_HOST)?) } else { None },
         prefix: None,
         anonymous: false,
-    }
+    })
 }
 
 /// Sends a request through the platform and answers with what comes back.
