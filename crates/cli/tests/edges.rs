@@ -167,3 +167,23 @@ async fn a_request_of_http10_needs_a_host_where_its_origin_needs_one() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_clients_address_is_neither_passed_on_nor_nominated_away() {
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let gateway = gateway().node("direct").start().await;
+        for door in [Door::Forward, Door::Reverse] {
+            for name in ["X-ProxyUser-Ip", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Real-IP"] {
+                let before = origin.request_count();
+                let lines = door.lines(gateway.addr(), "GET", &origin.addr().to_string(), "/");
+                let answer = Client::once(gateway.addr(), format!("{lines}{name}: 10.1.2.3\r\n\r\n")).await;
+                assert_eq!(answer.text(), "served", "{door:?} {name}");
+                assert!(origin.requests().iter().all(|r| r.head.header(name).is_none()), "{door:?} {name}");
+                let answer = Client::once(gateway.addr(), format!("{lines}Connection: {name}\r\n\r\n")).await;
+                assert_eq!((answer.status(), origin.request_count()), (400, before + 1), "{door:?} {name}");
+            }
+        }
+    })
+    .await;
+}

@@ -32,7 +32,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const OWN: [HeaderName; 2] = [errors::ERROR_HEADER, errors::ID_HEADER];
 
 /// Fields that tell the origin who the client is.
-const IDENTITY: [&str; 11] = [
+const IDENTITY: [&str; 12] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -44,6 +44,7 @@ const IDENTITY: [&str; 11] = [
     "x-client-ip",
     "true-client-ip",
     "cf-connecting-ip",
+    "x-proxyuser-ip",
 ];
 
 /// `Connection` options that the two ends use between themselves.
@@ -56,20 +57,10 @@ fn is_connection_option(token: &str) -> bool {
 /// Fields that a client must not have removed by naming them in `Connection`: doing so changes framing, routing or identity
 /// behind the gateway's back (CVE-2022-31813 and CVE-2024-45410 are of this kind).
 fn may_be_nominated(token: &str) -> bool {
-    const KEPT: [&str; 10] = [
-        "host",
-        "content-length",
-        "content-type",
-        "authorization",
-        "cookie",
-        "set-cookie",
-        "forwarded",
-        "via",
-        "x-handover-account",
-        "x-real-ip",
-    ];
+    const KEPT: [&str; 7] =
+        ["host", "content-length", "content-type", "authorization", "cookie", "set-cookie", "x-handover-account"];
     let has_prefix = token.get(..12).is_some_and(|p| p.eq_ignore_ascii_case("x-forwarded-"));
-    !has_prefix && !KEPT.iter().any(|k| token.eq_ignore_ascii_case(k))
+    !has_prefix && !KEPT.iter().chain(&IDENTITY).any(|k| token.eq_ignore_ascii_case(k))
 }
 
 /// How many fields one message may nominate. Real clients name one or two; more is an attack on the parser behind.
@@ -119,7 +110,7 @@ fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, ErrorCode> {
 
 /// Removes what would tell the origin who the client is.
 pub(crate) fn strip_identity(headers: &mut HeaderMap) {
-    // Almost no request has any of them, and looking at the few names it has is cheaper than eleven look-ups.
+    // Almost no request has any of them, and looking at the few names it has is cheaper than twelve look-ups.
     let has_any = headers.keys().any(|name| IDENTITY.contains(&name.as_str()));
     if has_any {
         for name in IDENTITY {
@@ -285,7 +276,10 @@ mod tests {
             "via",
             "x-handover-account",
             "a b",
-        ] {
+        ]
+        .iter()
+        .chain(&IDENTITY)
+        {
             let mut m = map(&[("connection", bad)]);
             assert!(strip_hop_by_hop(&mut m).is_err(), "{bad}");
         }
