@@ -1,12 +1,12 @@
 //! The rules of HTTP that the parser leaves to the gateway, and where a request wants to go.
 
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Version, header};
+use http::{HeaderMap, Method, Request, Uri, Version, header};
 
 use crate::dial::{Host, Target};
 use crate::errors::ErrorCode;
 
-const BAD_HOST: ErrorCode = ErrorCode::BadRequest("A request needs exactly one valid Host");
+pub(crate) const BAD_HOST: ErrorCode = ErrorCode::BadRequest("A request needs exactly one valid Host");
 const BAD_CONNECT: ErrorCode =
     ErrorCode::BadRequest("CONNECT needs host:port with a port from 1 to 65535, and no body");
 const BAD_ENCODING: ErrorCode = ErrorCode::BadRequest("Transfer-Encoding must be chunked, once");
@@ -84,6 +84,12 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Option<&str>, ErrorCode
         return Err(BAD_HOST);
     }
     Ok(Some(text))
+}
+
+/// The host, perhaps with a port, that a request names; empty if it names none. HTTP/2 has it in the target.
+pub(crate) fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> &'a str {
+    let header = headers.get(header::HOST).and_then(|v| v.to_str().ok());
+    header.or_else(|| uri.authority().map(Authority::as_str)).unwrap_or_default()
 }
 
 fn has_user_information(authority: &Authority) -> bool {

@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use handover_core::{Facts, is_idempotent};
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
@@ -119,9 +120,9 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
         let identity = identity::of_forward(request.headers(), view.config.proxy_token.as_ref())?;
         return carried(view, Door::Forward, identity, target, &authority, own_path(request.uri()), None);
     }
-    let host = host_of(request);
+    let host = checks::host_of(request.headers(), request.uri());
     if let Some(route) = view.config.route(host, request.uri().path()) {
-        return Ok(to_origins(&view.platforms[route.platform], host, request));
+        return to_origins(&view.platforms[route.platform], host, request);
     }
     let reverse = reverse::parse(request.uri(), view.config.proxy_token.as_ref())?;
     let mut identity = reverse.identity;
@@ -133,11 +134,6 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
 
 fn own_path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn host_of(request: &Request<Incoming>) -> &str {
-    let header = request.headers().get(header::HOST).and_then(|v| v.to_str().ok());
-    header.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default()
 }
 
 /// A request that nodes carry to the target it names.
@@ -166,8 +162,12 @@ fn carried(
     })
 }
 
-/// A request that goes to nodes that are themselves the target.
-fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) -> Routed {
+/// A request that goes to nodes that are themselves the target. Which of them is not known yet, so that a `Host` that
+/// HTTP/1.0 leaves out cannot be made up; and a route with a host of its own takes only requests that name it.
+fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) -> Result<Routed, ErrorCode> {
+    if host.is_empty() {
+        return Err(checks::BAD_HOST);
+    }
     let uri = request.uri();
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let missing = !request.headers().contains_key(header::HOST);
@@ -175,7 +175,7 @@ fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) 
     for part in ["http://", host, path] {
         url.push_str(part);
     }
-    Routed {
+    Ok(Routed {
         door: Door::Reverse,
         platform: Rc::clone(platform),
         target: None,
@@ -184,10 +184,10 @@ fn to_origins(platform: &Rc<Platform>, host: &str, request: &Request<Incoming>) 
         target_url: url.into(),
         // The form is origin-form already, except in HTTP/2.
         uri: if uri.authority().is_none() { uri.clone() } else { Uri::from(own_path(uri)) },
-        host: if missing { HeaderValue::try_from(host).ok().filter(|h| !h.is_empty()) } else { None },
+        host: if missing { Some(HeaderValue::try_from(host).map_err(|_| checks::BAD_HOST)?) } else { None },
         prefix: None,
         anonymous: false,
-    }
+    })
 }
 
 /// Sends a request through the platform and answers with what comes back.
@@ -201,7 +201,7 @@ async fn exchange(
     let (mut parts, body) = request.into_parts();
     let websocket = client.is_http1() && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
     let facts = Facts { idempotent: is_idempotent(parts.method.as_str()), ..Facts::default() };
-    if let Err(code) = outgoing(&mut parts.headers, &routed, view, client, websocket) {
+    if let Err(code) = outgoing(&mut parts, &routed, view, client, websocket) {
         return answer::refused(code, client);
     }
     let ledger = routed.begin(worker, client, &parts.method);
@@ -219,16 +219,18 @@ async fn exchange(
 
 /// Makes the client's headers those of the upstream request.
 fn outgoing(
-    map: &mut HeaderMap,
+    parts: &mut Parts,
     routed: &Routed,
     view: &View,
     client: &Client,
     websocket: bool,
 ) -> Result<(), ErrorCode> {
+    reverse::clean_referer(parts, view.config.proxy_token.as_ref(), routed.prefix.is_some());
+    let map = &mut parts.headers;
     headers::strip_hop_by_hop(map)?;
     map.remove(headers::ACCOUNT);
-    if routed.door == Door::Reverse {
-        reverse::clean_referer(map, view.config.proxy_token.as_ref(), routed.prefix.is_some());
+    if !client.http1 {
+        headers::join_cookies(map);
     }
     if routed.anonymous || view.config.forwarded == Forwarded::Strip {
         headers::strip_identity(map);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use crate::errors::ErrorCode;
+use crate::errors::{self, ErrorCode};
 
 /// The account of a request, for platforms that tell accounts apart (reverse door); consumed here.
 pub(crate) const ACCOUNT: HeaderName = HeaderName::from_static("x-handover-account");
@@ -28,8 +28,11 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
+/// The gateway's own words to its clients: from a node they would be forged.
+const OWN: [HeaderName; 2] = [errors::ERROR_HEADER, errors::ID_HEADER];
+
 /// Fields that tell the origin who the client is.
-const IDENTITY: [&str; 11] = [
+const IDENTITY: [&str; 12] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -41,6 +44,7 @@ const IDENTITY: [&str; 11] = [
     "x-client-ip",
     "true-client-ip",
     "cf-connecting-ip",
+    "x-proxyuser-ip",
 ];
 
 /// `Connection` options that the two ends use between themselves.
@@ -53,20 +57,10 @@ fn is_connection_option(token: &str) -> bool {
 /// Fields that a client must not have removed by naming them in `Connection`: doing so changes framing, routing or identity
 /// behind the gateway's back (CVE-2022-31813 and CVE-2024-45410 are of this kind).
 fn may_be_nominated(token: &str) -> bool {
-    const KEPT: [&str; 10] = [
-        "host",
-        "content-length",
-        "content-type",
-        "authorization",
-        "cookie",
-        "set-cookie",
-        "forwarded",
-        "via",
-        "x-handover-account",
-        "x-real-ip",
-    ];
+    const KEPT: [&str; 7] =
+        ["host", "content-length", "content-type", "authorization", "cookie", "set-cookie", "x-handover-account"];
     let has_prefix = token.get(..12).is_some_and(|p| p.eq_ignore_ascii_case("x-forwarded-"));
-    !has_prefix && !KEPT.iter().any(|k| token.eq_ignore_ascii_case(k))
+    !has_prefix && !KEPT.iter().chain(&IDENTITY).any(|k| token.eq_ignore_ascii_case(k))
 }
 
 /// How many fields one message may nominate. Real clients name one or two; more is an attack on the parser behind.
@@ -116,12 +110,21 @@ fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, ErrorCode> {
 
 /// Removes what would tell the origin who the client is.
 pub(crate) fn strip_identity(headers: &mut HeaderMap) {
-    // Almost no request has any of them, and looking at the few names it has is cheaper than eleven look-ups.
+    // Almost no request has any of them, and looking at the few names it has is cheaper than twelve look-ups.
     let has_any = headers.keys().any(|name| IDENTITY.contains(&name.as_str()));
     if has_any {
         for name in IDENTITY {
             headers.remove(name);
         }
+    }
+}
+
+/// HTTP/2 lets a client split its cookies into several fields; for HTTP/1.1 they have to be one (RFC 9113 §8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1 {
+        let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).expect("its parts were values");
+        headers.insert(header::COOKIE, joined);
     }
 }
 
@@ -134,16 +137,36 @@ pub(crate) fn append_forwarded(headers: &mut HeaderMap, client: IpAddr) {
     }
 }
 
-/// The same for responses: a node's or origin's framing is its own; what it names is dropped, never refused.
+/// Whether a response's end is beyond doubt. With both a length and a coding, whoever is behind the node may have read it
+/// otherwise (RFC 9112 §6.3): its connection must not carry another request.
+pub(crate) fn has_one_framing(headers: &HeaderMap) -> bool {
+    !(headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH))
+}
+
+/// The same for responses: a node's or origin's framing is its own; what it names is dropped, never refused, and the
+/// gateway's own words stay the gateway's.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
-        for name in nominated(headers).unwrap_or_default() {
+        for name in nominated_in_response(headers) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    // The coding was what framed it, and goes with this hop: the length is wrong (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    for name in HOP_BY_HOP.iter().chain(&OWN) {
         headers.remove(name);
     }
+}
+
+/// What may be removed of what a response's `Connection` names. One bad name does not keep the others.
+fn nominated_in_response(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let tokens = lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let tokens = tokens.filter_map(|token| std::str::from_utf8(token).ok());
+    let tokens = tokens.filter(|token| !is_connection_option(token) && may_be_nominated(token));
+    tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect()
 }
 
 /// Whether the request asks to switch to WebSocket, the only protocol that is switched to.
@@ -189,7 +212,7 @@ pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     ] {
         trailers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+    for name in HOP_BY_HOP.iter().chain(&OWN) {
         trailers.remove(name);
     }
     strip_identity(&mut trailers);
@@ -253,13 +276,47 @@ mod tests {
             "via",
             "x-handover-account",
             "a b",
-        ] {
+        ]
+        .iter()
+        .chain(&IDENTITY)
+        {
             let mut m = map(&[("connection", bad)]);
             assert!(strip_hop_by_hop(&mut m).is_err(), "{bad}");
         }
         let many: Vec<String> = (0..=NOMINATED_MAX).map(|i| format!("x-{i}")).collect();
         assert!(strip_hop_by_hop(&mut map(&[("connection", &many.join(","))])).is_err());
         assert!(strip_hop_by_hop(&mut map(&[("connection", &many[1..].join(","))])).is_ok());
+    }
+
+    #[test]
+    fn a_response_loses_what_it_names_and_keeps_what_it_must_not_name() {
+        let mut m = map(&[
+            ("connection", "x-int, via, set-cookie, content-type, a b"),
+            ("connection", "close, X-Other"),
+            ("x-int", "1"),
+            ("x-other", "1"),
+            ("via", "1.1 origin"),
+            ("set-cookie", "a=b"),
+            ("content-type", "text/plain"),
+            ("x-handover-error", "AUTH_REQUIRED"),
+            ("x-handover-id", "1"),
+        ]);
+        m.append(header::CONNECTION, HeaderValue::from_bytes(b"\xff, x-third").unwrap());
+        m.append("x-third", HeaderValue::from_static("1"));
+        strip_response(&mut m);
+        assert_eq!(names(&m), "content-type set-cookie via");
+    }
+
+    #[test]
+    fn a_length_beside_a_coding_is_not_passed_on() {
+        let mut both = map(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        assert!(!has_one_framing(&both));
+        strip_response(&mut both);
+        assert!(both.is_empty());
+        let mut one = map(&[("content-length", "3")]);
+        assert!(has_one_framing(&one));
+        strip_response(&mut one);
+        assert_eq!(names(&one), "content-length");
     }
 
     #[test]
@@ -287,6 +344,7 @@ mod tests {
             ("host", "h"),
             ("authorization", "a"),
             ("x-forwarded-for", "1.2.3.4"),
+            ("x-handover-error", "AUTH_FAILED"),
             ("x-checksum", "9"),
         ]));
         let kept = without_forbidden_trailers(frame).into_trailers().unwrap();

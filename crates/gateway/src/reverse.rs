@@ -1,7 +1,8 @@
 //! The reverse door's path form: `/<token>/<identity>/<http|https>/<host[:port]>[/path][?query]`.
 
 use http::Uri;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 
 use crate::checks;
@@ -90,28 +91,55 @@ fn decoded(segment: &str) -> Option<Vec<u8>> {
 
 /// Keeps the gateway's own URLs, and the token in them, from the target (RFC 9110 §17.9): a `Referer` of the path form
 /// becomes the URL it stands for, and one that cannot be read is dropped.
-pub(crate) fn clean_referer(headers: &mut HeaderMap, token: Option<&Token>, path_form: bool) {
-    let Some(referer) = headers.get(header::REFERER) else { return };
-    if !path_form && token.is_none() {
+///
+/// One with the token in it is the gateway's own whatever host it names: a gateway has several names, and behind another
+/// proxy it does not know the one that the client uses.
+pub(crate) fn clean_referer(request: &mut Parts, token: Option<&Token>, path_form: bool) {
+    let headers = &mut request.headers;
+    if (!path_form && token.is_none()) || !headers.contains_key(header::REFERER) {
         return;
     }
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let uri: Option<Uri> = Uri::try_from(referer.as_bytes()).ok();
-    let own = uri.as_ref().and_then(Uri::authority).is_some_and(|a| host == Some(a.as_str().as_bytes()));
-    match uri {
-        Some(_) if !own => {}
-        Some(uri) => match parse(&uri, token) {
-            Ok(r) => {
-                let scheme = if r.target.tls { "https" } else { "http" };
-                let url = HeaderValue::try_from(format!("{scheme}://{}{}", r.authority, r.path));
-                headers.insert(header::REFERER, url.expect("its parts were parts of a URL"));
-            }
-            // A page of a route: its URL has no token, and the origin knows it as its own.
-            Err(_) if !path_form => {}
-            Err(_) => drop(headers.remove(header::REFERER)),
-        },
-        None => drop(headers.remove(header::REFERER)),
+    let own = checks::host_of(headers, &request.uri);
+    let mut all = headers.get_all(header::REFERER).iter();
+    let cleaned = match (all.next(), all.next()) {
+        (Some(one), None) => cleaned(one, own, token, path_form),
+        // It is one URL; of several, nobody knows which one the target reads.
+        _ => Referer::Dropped,
+    };
+    match cleaned {
+        Referer::Kept => {}
+        Referer::Cleaned(url) => drop(headers.insert(header::REFERER, url)),
+        Referer::Dropped => drop(headers.remove(header::REFERER)),
     }
+}
+
+/// What becomes of a `Referer`.
+enum Referer {
+    Kept,
+    Cleaned(HeaderValue),
+    Dropped,
+}
+
+fn cleaned(referer: &HeaderValue, own: &str, token: Option<&Token>, path_form: bool) -> Referer {
+    let Ok(uri) = Uri::try_from(referer.as_bytes()) else { return Referer::Dropped };
+    // `//host/path` is read as a path here and as a host elsewhere.
+    if uri.scheme().is_none() && (uri.authority().is_some() || uri.path().starts_with("//")) {
+        return Referer::Dropped;
+    }
+    // A reference without a host is one to the gateway.
+    let names_own = uri.authority().is_none_or(|a| a.as_str().eq_ignore_ascii_case(own));
+    let has_token = token.is_some_and(|token| decoded(first_segment(uri.path())).is_some_and(|s| token.matches(&s)));
+    if !has_token && !(path_form && names_own) {
+        return Referer::Kept;
+    }
+    let Ok(read) = parse(&uri, token) else { return Referer::Dropped };
+    let scheme = if read.target.tls { "https" } else { "http" };
+    let url = HeaderValue::try_from(format!("{scheme}://{}{}", read.authority, read.path));
+    Referer::Cleaned(url.expect("its parts were parts of a URL"))
+}
+
+fn first_segment(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path).split('/').next().unwrap_or_default()
 }
 
 /// A redirect to a path of the target, rewritten so that a client of the path form stays behind the gateway.
@@ -169,22 +197,54 @@ mod tests {
         }
     }
 
+    fn from(referers: &[&str], host: &str) -> Parts {
+        let request = http::Request::get("/").header(header::HOST, host);
+        let request = referers.iter().fold(request, |request, referer| request.header(header::REFERER, *referer));
+        request.body(()).unwrap().into_parts().0
+    }
+
     #[test]
     fn the_gateways_own_urls_do_not_reach_the_target() {
         let token = Token::try_new("sesame").unwrap();
-        let cleaned = |referer: &'static str, path_form| {
-            let mut map = HeaderMap::new();
-            map.insert(header::HOST, HeaderValue::from_static("gw:1"));
-            map.insert(header::REFERER, HeaderValue::from_static(referer));
-            clean_referer(&mut map, Some(&token), path_form);
-            map.get(header::REFERER).map(|v| v.to_str().unwrap().to_owned())
+        let cleaned = |referer: &str, own: &str, path_form| {
+            let mut request = from(&[referer], own);
+            clean_referer(&mut request, Some(&token), path_form);
+            request.headers.get(header::REFERER).map_or_else(String::new, |v| v.to_str().unwrap().to_owned())
         };
-        let own = "http://gw:1/sesame/P.a/https/h/page?q";
-        assert_eq!(cleaned(own, true).as_deref(), Some("https://h/page?q"));
-        assert_eq!(cleaned(own, false).as_deref(), Some("https://h/page?q"));
-        assert_eq!(cleaned("http://gw:1/else", true), None);
-        assert_eq!(cleaned("http://gw:1/else", false).as_deref(), Some("http://gw:1/else"));
-        assert_eq!(cleaned("http://other/sesame/", true).as_deref(), Some("http://other/sesame/"));
+        let path = "/sesame/P.a/https/h/page?q";
+        for path_form in [true, false] {
+            for host in ["http://gw:1", "http://other", "https://GW", "http://user@gw:1", ""] {
+                assert_eq!(cleaned(&format!("{host}{path}"), "gw:1", path_form), "https://h/page?q", "{host}");
+            }
+            assert_eq!(cleaned("http://gw/%73esame/P.a/https/h/page?q", "", path_form), "https://h/page?q");
+            for unreadable in
+                ["http://other/sesame/", "http://gw:1/sesame", "//gw:1/sesame/P.a/https/h/", "sesame", "a b"]
+            {
+                assert_eq!(cleaned(unreadable, "gw:1", path_form), "", "{unreadable}");
+            }
+            assert_eq!(cleaned("http://other/page", "gw:1", path_form), "http://other/page");
+        }
+        assert_eq!(cleaned("http://GW:1/else", "gw:1", true), "");
+        assert_eq!(cleaned("http://gw:1/else", "gw:1", false), "http://gw:1/else");
+    }
+
+    #[test]
+    fn a_second_referer_does_not_carry_the_token_on() {
+        let token = Token::try_new("sesame").unwrap();
+        let mut request = from(&["http://other/", "http://gw:1/sesame/P/http/h/"], "gw:1");
+        clean_referer(&mut request, Some(&token), true);
+        assert_eq!(request.headers.get(header::REFERER), None);
+    }
+
+    #[test]
+    fn without_a_token_a_referer_of_the_path_form_is_cleaned_for_its_own_host() {
+        for (referer, expected) in
+            [("http://GW/x/P/http/h/a", "http://h/a"), ("http://else/x/P/http/h/a", "http://else/x/P/http/h/a")]
+        {
+            let mut request = from(&[referer], "gw");
+            clean_referer(&mut request, None, true);
+            assert_eq!(request.headers[header::REFERER], expected);
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use handover_core::{Action, BodyLeft, Facts, Failure, Fault, Outcome, Sent, Session, Stage, Verdict};
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::body::RequestBody;
@@ -55,6 +56,10 @@ impl Head {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
+        // hyper takes a GET or HEAD of unknown length for one without a body unless it is told otherwise.
+        if request.body().size_hint().exact().is_none() {
+            request.headers_mut().insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         request
     }
 }

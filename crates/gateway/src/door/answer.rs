@@ -74,6 +74,7 @@ pub(super) fn relayed(
 ) -> Response<ResponseBody> {
     let Answer { response, conn, in_flight, target, mut ledger } = answer;
     let (mut parts, incoming) = response.into_parts();
+    let idle_max = if headers::has_one_framing(&parts.headers) { view.config.limits.node_idle_max } else { 0 };
     headers::strip_response(&mut parts.headers);
     // The node's version says nothing about the client's connection.
     parts.version = Version::HTTP_11;
@@ -81,7 +82,7 @@ pub(super) fn relayed(
         rewrite_location(&mut parts.headers, prefix);
     }
     ledger.answered(parts.status.as_u16(), None);
-    let home = Home { in_flight, target, idle_max: view.config.limits.node_idle_max };
+    let home = Home { in_flight, target, idle_max };
     let relay = Relay::new(incoming, conn, home, request_body, ledger);
     Response::from_parts(parts, ResponseBody::Relay(Box::new(relay)))
 }
