@@ -121,10 +121,13 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
         return carried(view, Door::Forward, identity, target, &authority, own_path(request.uri()), None);
     }
     let host = checks::host_of(request.headers(), request.uri());
-    if let Some(route) = view.config.route(host, request.uri().path()) {
+    let token = view.config.proxy_token.as_ref();
+    // A path that begins with the token is meant for the gateway, whatever the routes say: no origin may learn it.
+    let is_own = token.is_some_and(|token| reverse::begins_with_token(request.uri(), token));
+    if let (Some(route), false) = (view.config.route(host, request.uri().path()), is_own) {
         return to_origins(&view.platforms[route.platform], host, request);
     }
-    let reverse = reverse::parse(request.uri(), view.config.proxy_token.as_ref())?;
+    let reverse = reverse::parse(request.uri(), token)?;
     let mut identity = reverse.identity;
     if let Some(account) = request.headers().get(headers::ACCOUNT).and_then(|v| v.to_str().ok()) {
         identity.account = account.trim().to_owned();
@@ -229,7 +232,7 @@ fn outgoing(
     let map = &mut parts.headers;
     headers::strip_hop_by_hop(map)?;
     map.remove(headers::ACCOUNT);
-    if !client.http1 {
+    if !client.is_http1() {
         headers::join_cookies(map);
     }
     if routed.anonymous || view.config.forwarded == Forwarded::Strip {
