@@ -187,3 +187,25 @@ async fn the_clients_address_is_neither_passed_on_nor_nominated_away() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_port_is_digits_at_every_door_and_in_both_versions() {
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let gateway = gateway().node("direct").start().await;
+        let odd = format!("127.0.0.1:+{}", origin.addr().port());
+        for (bytes, code) in [
+            (format!("GET http://{odd}/ HTTP/1.1\r\nHost: h\r\n\r\n"), "BAD_REQUEST"),
+            (format!("GET /-/Default/http/{odd}/ HTTP/1.1\r\nHost: h\r\n\r\n"), "INVALID_HOST"),
+            (format!("GET /-/Default/http/{}/ HTTP/1.1\r\nHost: {odd}\r\n\r\n", origin.addr()), "BAD_REQUEST"),
+            (format!("CONNECT {odd} HTTP/1.1\r\nHost: h\r\n\r\n"), "BAD_REQUEST"),
+        ] {
+            let answer = Client::once(gateway.addr(), &bytes).await;
+            assert_eq!((answer.status(), answer.code()), (400, code), "{bytes}");
+        }
+        let request = Request::get(format!("http://{odd}/-/Default/http/{}/", origin.addr()));
+        let answer = over_http2(gateway.addr(), request.body(empty()).expect("valid")).await;
+        assert_eq!((answer.status().as_u16(), origin.request_count()), (400, 0));
+    })
+    .await;
+}

@@ -48,7 +48,7 @@ pub(crate) fn form_of<B>(request: &Request<B>) -> Result<Form, ErrorCode> {
     if http2 {
         // HTTP/2 always has scheme and authority. A Host beside them must say the same (RFC 9113 §8.3.1).
         let same = host.is_none_or(|host| host.eq_ignore_ascii_case(authority.as_str()));
-        return if same { Ok(Form::Origin) } else { Err(BAD_HOST) };
+        return if same && is_sound(authority) { Ok(Form::Origin) } else { Err(BAD_HOST) };
     }
     let tls = match scheme {
         "http" => false,
@@ -80,10 +80,7 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Option<&str>, ErrorCode
     };
     let text = value.to_str().map_err(|_| BAD_HOST)?;
     let authority: Authority = text.parse().map_err(|_| BAD_HOST)?;
-    if has_user_information(&authority) || authority.host().is_empty() || !is_port_sound(&authority) {
-        return Err(BAD_HOST);
-    }
-    Ok(Some(text))
+    if is_sound(&authority) { Ok(Some(text)) } else { Err(BAD_HOST) }
 }
 
 /// The host, perhaps with a port, that a request names; empty if it names none. HTTP/2 has it in the target.
@@ -96,34 +93,42 @@ fn has_user_information(authority: &Authority) -> bool {
     authority.as_str().contains('@')
 }
 
-/// A port that is written must be a number up to 65535; `host:` alone means the default.
-fn is_port_sound(authority: &Authority) -> bool {
-    let rest = &authority.as_str()[authority.host().len()..];
-    rest.is_empty() || rest == ":" || authority.port_u16().is_some()
+/// The port that is written, if one is; `host:` alone means the default. `None`: it is no number up to 65535, or has more
+/// than digits (RFC 3986 §3.2.3), which others would read differently, such as `+80`. Without user information only.
+fn port_of(authority: &Authority) -> Option<Option<u16>> {
+    let digits = match &authority.as_str()[authority.host().len()..] {
+        "" | ":" => return Some(None),
+        rest => rest.strip_prefix(':')?,
+    };
+    let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?;
+    number.map(Some)
+}
+
+/// Whether it is a host, perhaps with a port, and nothing else.
+fn is_sound(authority: &Authority) -> bool {
+    !has_user_information(authority) && !authority.host().is_empty() && port_of(authority).is_some()
 }
 
 fn connect<B>(request: &Request<B>) -> Result<Target, ErrorCode> {
     let uri = request.uri();
     // In HTTP/2 the form is the same: an authority and nothing else (RFC 9113 §8.5).
     let no_path = uri.path_and_query().is_none_or(|p| p.as_str().is_empty());
-    let authority = uri.authority().filter(|a| uri.scheme().is_none() && no_path && !has_user_information(a));
+    let authority = uri.authority().filter(|a| uri.scheme().is_none() && no_path && is_sound(a));
     let authority = authority.ok_or(BAD_CONNECT)?;
     let body = request.headers().get(header::CONTENT_LENGTH).is_some_and(|v| v.as_bytes() != b"0")
         || request.headers().contains_key(header::TRANSFER_ENCODING);
-    match authority.port_u16() {
-        Some(port) if port > 0 && !body && !authority.host().is_empty() => {
-            Ok(Target { host: Host::parse(authority.host()), port, tls: false })
-        }
+    match port_of(authority).flatten() {
+        Some(port) if port > 0 && !body => Ok(Target { host: Host::parse(authority.host()), port, tls: false }),
         _ => Err(BAD_CONNECT),
     }
 }
 
 /// The target of an authority, with the scheme's own port where none is written.
 pub(crate) fn target(authority: &Authority, tls: bool) -> Option<Target> {
-    if authority.host().is_empty() || !is_port_sound(authority) {
+    if !is_sound(authority) {
         return None;
     }
-    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let port = port_of(authority)?.unwrap_or(if tls { 443 } else { 80 });
     (port > 0).then(|| Target { host: Host::parse(authority.host()), port, tls })
 }
 
@@ -165,6 +170,8 @@ mod tests {
             &[("host", "")],
             &[("host", "h:99999")],
             &[("host", ":80")],
+            &[("host", "h:+80")],
+            &[("host", "[::1]:+80")],
         ] {
             assert_eq!(shown("GET", "/", headers), BAD_HOST.body(), "{headers:?}");
         }
@@ -175,7 +182,7 @@ mod tests {
 
     #[test]
     fn connect_is_host_and_port_and_nothing_else() {
-        for uri in ["h:0", "h:99999", "http://h:1/", "h"] {
+        for uri in ["h:0", "h:+80", "h:99999", "http://h:1/", "h"] {
             assert_eq!(shown("CONNECT", uri, &[HOST]), BAD_CONNECT.body(), "{uri}");
         }
         assert_eq!(shown("CONNECT", "h:1", &[HOST, ("content-length", "1")]), BAD_CONNECT.body());
@@ -197,5 +204,6 @@ mod tests {
         assert_eq!(shown("GET", "http://u:p@h/", &[HOST]), BAD_TARGET.body());
         assert_eq!(shown("GET", "ftp://h/", &[HOST]), BAD_TARGET.body());
         assert_eq!(shown("GET", "http://h:0/", &[HOST]), BAD_TARGET.body());
+        assert_eq!(shown("GET", "http://h:+80/", &[HOST]), BAD_TARGET.body());
     }
 }

@@ -195,6 +195,7 @@ mod tests {
             ("/t/P/http/u%40h/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/a:b:c/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/h:99999/", Some("t"), "INVALID_HOST"),
+            ("/t/P/http/h:+80/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/h:/", Some("t"), "INVALID_HOST"),
             ("/t/P/http/h%0d%0a/", Some("t"), "INVALID_HOST"),
         ] {
