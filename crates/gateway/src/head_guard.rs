@@ -8,6 +8,12 @@
 //! follows just enough of the framing (length, chunks) to know where heads begin. On a violation it blanks the rest with
 //! NUL, which the parser answers with 400 and a closed connection: the guard needs no answer of its own, and nothing that
 //! came behind the violation is ever read as a request.
+//!
+//! Bytes behind a head that asks for WebSocket may be frames, if the node switches, and must then come through whole. They
+//! are told from a request by their first byte: one that no method begins with is refused by the parser itself, and with it
+//! the rest of the connection, so there is nothing to judge any more. The limit of this: a frame whose first byte is a
+//! letter (a compressed one without FIN: `A`, `B`) and that comes *before* the 101 is judged as a head, and blanked behind
+//! a bare LF. Clients must not send it before (RFC 6455 §4.1); what comes after the 101 never passes here.
 
 /// Follows the bytes of one client connection.
 #[derive(Debug, Default)]
@@ -72,6 +78,7 @@ impl HeadGuard {
         while at < bytes.len() {
             match self.state {
                 State::Off => return,
+                State::Start if !may_begin_a_head(bytes[at]) => self.state = State::Off,
                 State::Refused => {
                     bytes[at..].fill(0);
                     return;
@@ -193,10 +200,20 @@ impl HeadGuard {
     }
 }
 
+/// Whether a request can begin with this byte: a token character (RFC 9110 §5.6.2), or the CR or LF of an empty line.
+fn may_begin_a_head(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'\r' | b'\n') || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
+    use http_body_util::Empty;
+    use hyper_util::rt::TokioIo;
     use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Runs input through a guard in pieces of `size`, and gives what comes out, NULs shown as `.`.
     fn passed(input: &str, size: usize) -> String {
@@ -210,7 +227,7 @@ mod tests {
         String::from_utf8(out).unwrap().replace('\0', ".")
     }
 
-    const GOOD: [&str; 7] = [
+    const GOOD: [&str; 8] = [
         "GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
         "\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
         "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na\nb\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -218,6 +235,7 @@ mod tests {
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nA\r\n0123456\n89\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\nraw\nbytes\n",
         "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\u{1}\u{2}a frame\nGET / HTTP/1.1\n\n",
     ];
 
     #[test]
@@ -274,6 +292,30 @@ mod tests {
                         assert!(out.ends_with("......"), "{name} in a line of {length}, in pieces of {size}: {out:?}");
                     }
                 }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_passed_because_no_request_begins_so_is_refused_by_the_parser() {
+        for byte in (0..=255).filter(|byte| !may_begin_a_head(*byte)) {
+            for before in ["", "\r\n"] {
+                let mut input = before.as_bytes().to_vec();
+                input.push(byte);
+                input.extend(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n");
+                let (client, server) = tokio::io::duplex(4096);
+                let never = hyper::service::service_fn(async |_| -> Result<http::Response<Empty<&[u8]>>, Infallible> {
+                    panic!("{byte:#x} was read as a request")
+                });
+                let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), never);
+                let asked = async {
+                    let (mut client, mut out) = (client, Vec::new());
+                    client.write_all(&input).await.unwrap();
+                    client.read_to_end(&mut out).await.unwrap();
+                    String::from_utf8(out).unwrap()
+                };
+                let (out, end) = tokio::join!(asked, served);
+                assert!(out.starts_with("HTTP/1.1 400 ") && end.is_err(), "{byte:#x}: {out}");
             }
         }
     }

@@ -134,7 +134,8 @@ fn cleaned(referer: &HeaderValue, own: &str, token: Option<&Token>, path_form: b
     // A reference without a host is one to the gateway.
     let names_own = uri.authority().is_none_or(|a| a.as_str().eq_ignore_ascii_case(own));
     let has_token = token.is_some_and(|token| begins_with_token(&uri, token));
-    if !has_token && !(path_form && names_own) {
+    let is_own = has_token || (path_form && names_own);
+    if !is_own {
         return Referer::Kept;
     }
     let Ok(read) = parse(&uri, token) else { return Referer::Dropped };

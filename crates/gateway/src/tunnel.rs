@@ -6,12 +6,12 @@
 mod splice;
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -138,11 +138,11 @@ struct Direction {
 enum State {
     /// Bytes that came before the tunnel opened.
     Early(Bytes),
-    /// Copying through a buffer, allocated only once there is something to read.
+    /// Copying through a buffer, which is given back whenever there is nothing to read: most tunnels are idle most of the
+    /// time, and taking it again costs far less than the read. What lies behind `start` is still to be written.
     Copy {
-        buffer: Box<[u8]>,
+        buffer: Vec<u8>,
         start: usize,
-        end: usize,
     },
     /// Moving through a pipe in the kernel.
     Splice(splice::Pipe),
@@ -165,10 +165,10 @@ impl Direction {
                         drop(bytes.split_to(n));
                         self.moved += n as u64;
                     }
-                    self.state = copying();
+                    self.state = State::Copy { buffer: Vec::new(), start: 0 };
                 }
-                State::Copy { buffer, start, end } => {
-                    if start == end {
+                State::Copy { buffer, start } => {
+                    if *start == buffer.len() {
                         if self.may_splice && self.moved >= SPLICE_AFTER {
                             match Self::spliced(from, to) {
                                 Some(pipe) => self.state = State::Splice(pipe),
@@ -176,24 +176,29 @@ impl Direction {
                             }
                             continue;
                         }
+<<<<<<< HEAD
                         let mut into = ReadBuf::new(buffer);
                         match Pin::new(&mut *from).poll_read(cx, &mut into) {
                             // A TLS peer that closes without saying so has closed; a tunnel promises no more than bytes.
                             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
                             Poll::Ready(result) => result.map_err(SideError::Read)?,
+=======
+                        *start = 0;
+                        buffer.clear();
+                        buffer.reserve(COPY_BYTES);
+                        let Poll::Ready(read) = pin!(from.read_buf(buffer)).poll(cx) else {
+                            *buffer = Vec::new();
+>>>>>>> fix-nodes
                             // What was written into a TLS stream may still lie in its buffer.
-                            Poll::Pending => {
-                                let _ = Pin::new(to).poll_flush(cx).map_err(SideError::Write)?;
-                                return Poll::Pending;
-                            }
-                        }
-                        (*start, *end) = (0, into.filled().len());
-                        if *end == 0 {
+                            let _ = Pin::new(to).poll_flush(cx).map_err(SideError::Write)?;
+                            return Poll::Pending;
+                        };
+                        if read.map_err(SideError::Read)? == 0 {
                             self.state = State::Closing;
                             continue;
                         }
                     }
-                    let n = ready!(write_some(Pin::new(&mut *to), cx, &buffer[*start..*end]))?;
+                    let n = ready!(write_some(Pin::new(&mut *to), cx, &buffer[*start..]))?;
                     *start += n;
                     self.moved += n as u64;
                 }
@@ -221,10 +226,6 @@ impl Direction {
     }
 }
 
-fn copying() -> State {
-    State::Copy { buffer: vec![0; COPY_BYTES].into_boxed_slice(), start: 0, end: 0 }
-}
-
 fn write_some(to: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, SideError>> {
     match ready!(to.poll_write(cx, bytes)) {
         Ok(0) => Poll::Ready(Err(SideError::Write(io::ErrorKind::WriteZero.into()))),
@@ -242,7 +243,7 @@ impl End for TcpStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     async fn pair() -> (TcpStream, TcpStream) {
@@ -275,6 +276,24 @@ mod tests {
         let carried = tunnel.await.unwrap();
         assert_eq!((carried.egress, carried.ingress), (8, 44));
         assert!(carried.error.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_direction_with_nothing_to_read_holds_no_buffer() {
+        let ((mut client, mut near), (mut far, mut target)) = (pair().await, pair().await);
+        let mut up = Direction::new(Bytes::new());
+        let is_empty = |up: &Direction| matches!(&up.state, State::Copy { buffer, .. } if buffer.capacity() == 0);
+        let idle = std::future::poll_fn(|cx| Poll::Ready(up.poll(cx, &mut near, &mut far).is_pending())).await;
+        assert!(idle && is_empty(&up), "before anything came");
+        client.write_all(b"something").await.unwrap();
+        let passed = std::future::poll_fn(|cx| match up.poll(cx, &mut near, &mut far) {
+            Poll::Pending if up.moved == 9 => Poll::Ready(true),
+            poll => poll.map(|_| false),
+        });
+        assert!(passed.await && is_empty(&up), "after it has gone on");
+        let mut got = [0; 9];
+        target.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"something");
     }
 
     #[tokio::test]
