@@ -176,24 +176,21 @@ impl Direction {
                             }
                             continue;
                         }
-<<<<<<< HEAD
-                        let mut into = ReadBuf::new(buffer);
-                        match Pin::new(&mut *from).poll_read(cx, &mut into) {
-                            // A TLS peer that closes without saying so has closed; a tunnel promises no more than bytes.
-                            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
-                            Poll::Ready(result) => result.map_err(SideError::Read)?,
-=======
                         *start = 0;
                         buffer.clear();
                         buffer.reserve(COPY_BYTES);
                         let Poll::Ready(read) = pin!(from.read_buf(buffer)).poll(cx) else {
                             *buffer = Vec::new();
->>>>>>> fix-nodes
                             // What was written into a TLS stream may still lie in its buffer.
                             let _ = Pin::new(to).poll_flush(cx).map_err(SideError::Write)?;
                             return Poll::Pending;
                         };
-                        if read.map_err(SideError::Read)? == 0 {
+                        let read = match read {
+                            // A TLS peer that closes without saying so has closed; a tunnel promises no more than bytes.
+                            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => 0,
+                            read => read.map_err(SideError::Read)?,
+                        };
+                        if read == 0 {
                             self.state = State::Closing;
                             continue;
                         }
