@@ -307,3 +307,18 @@ async fn one_connection_to_an_origin_serves_many_requests() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_path_that_begins_with_the_token_reaches_no_origin_of_a_route() {
+    bounded(async {
+        let (origin, target) = (Origin::answering("route").await, Origin::answering("target").await);
+        let gateway = gateway().node("direct").origin(&origin.tagged("a")).token("tok").start().await;
+        let path = format!("/tok/Default/http/{}/", target.addr());
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        assert_eq!(Client::once(gateway.addr(), get(&path)).await.text(), "target");
+        assert_eq!(Client::once(gateway.addr(), get("/tok/else")).await.code(), "URL_PARSE_ERROR");
+        assert_eq!(Client::once(gateway.addr(), get("/token/x")).await.text(), "route");
+        assert_eq!(origin.request_count(), 1, "the token stayed here");
+    })
+    .await;
+}

@@ -213,3 +213,27 @@ async fn without_file_descriptors_it_says_so_and_serves_again_when_there_are_som
     })
     .await;
 }
+
+#[tokio::test]
+async fn with_few_file_descriptors_some_are_kept_for_the_nodes() {
+    use std::os::unix::fs::PermissionsExt;
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let script = directory.path().join("limited");
+        let text = format!("#!/bin/sh\nulimit -n 64\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_handover"));
+        std::fs::write(&script, text).expect("the directory is writable");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let limited = GatewayProcess::of(script.to_str().expect("a plain path"));
+        let gateway = limited.node("direct").env("HANDOVER_WORKERS", "1").start().await;
+        gateway.stderr_until("clients at a time are let in, not 10000").await;
+        let mut first = Client::connect(gateway.addr()).await;
+        let mut crowd = Vec::new();
+        for _ in 0..60 {
+            crowd.push(Client::connect(gateway.addr()).await);
+        }
+        let lines = Door::Forward.lines(gateway.addr(), "GET", &origin.addr().to_string(), "/");
+        assert_eq!(first.request(lines + "\r\n").await.expect("an answer").text(), "served");
+    })
+    .await;
+}

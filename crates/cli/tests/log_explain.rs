@@ -111,11 +111,30 @@ fn filters_select_and_say_when_nothing_passes() {
     assert_eq!(ids(&["--target", "EXAMPLE.com:", "--fuzzy"]), [3]);
     assert_eq!(ids(&["--account", "tom", "--fuzzy"]), [3]);
     assert_eq!(ids(&["--since", "2026-01-01T00:00:00.0015Z", "--until", "2026-01-01T00:00:00.0025Z"]), [2]);
+    assert_eq!(ids(&["--since", "2026-01-01", "--until", "2026-01-02"]), [1, 2, 3]);
+    assert_eq!(ids(&["--since", "2026-01-02"]), [0; 0]);
+    assert_eq!(ids(&["--status", "0"]), [0; 0]);
     assert_eq!(ids(&["--platform", "nobody"]), [0; 0]);
     assert!(shown(dir.path(), &["log", "--since", "1m"]).contains("no request passes"));
     let (code, _, stderr) = run(dir.path(), &["log", "--since", "tomorrow"]);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("10m"), "{stderr}");
+    let (code, _, stderr) = run(dir.path(), &["log", "--status", "99"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("0 for no response"), "{stderr}");
+}
+
+#[test]
+fn status_0_lists_the_requests_that_got_no_response() {
+    let policy = policy();
+    let mut left = ok(at(2).0, &policy);
+    left.http_status = 0;
+    let dir = written([ok(at(1).0, &policy), left]);
+    let lines = shown(dir.path(), &["log", "--json", "--status", "0"]);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.contains(&at(2).to_string()), "{lines}");
+    let help = shown(dir.path(), &["log", "--help"]);
+    assert!(help.contains("0 for those that got no response") && help.contains("2026-01-02"), "{help}");
 }
 
 #[test]

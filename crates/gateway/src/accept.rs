@@ -26,6 +26,18 @@ pub(crate) struct Desk {
     pub(crate) clients: Arc<AtomicUsize>,
 }
 
+/// File descriptors that are not for connections: the log's files, standard streams, listener, and each worker's event loop.
+const OWN_DESCRIPTORS: u64 = 32;
+const DESCRIPTORS_PER_WORKER: u64 = 4;
+
+/// How many clients there is room for: every client may need a connection to a node beside its own, so a gateway that
+/// gave all its descriptors to clients could serve none of them.
+fn room(workers: u64) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let own = OWN_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers;
+    usize::try_from(limit.saturating_sub(own) / 2).unwrap_or(usize::MAX).max(1)
+}
+
 /// How many clients there are, in all and by address.
 #[derive(Debug, Default)]
 struct Present(Mutex<(usize, HashMap<IpAddr, usize>)>);
@@ -54,10 +66,10 @@ impl Drop for Permit {
 
 impl Present {
     /// Takes a place, if there is one in all and for this address.
-    fn enter(self: &Arc<Self>, ip: IpAddr, plan: &Plan, desk: &Desk) -> Option<Permit> {
+    fn enter(self: &Arc<Self>, ip: IpAddr, plan: &Plan, room: usize, desk: &Desk) -> Option<Permit> {
         let limits = &plan.config.limits;
         let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if present.0 >= limits.connections_max {
+        if present.0 >= limits.connections_max.min(room) {
             return None;
         }
         let count = present.1.entry(ip).or_default();
@@ -81,6 +93,14 @@ pub(crate) async fn accept(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let present = Arc::<Present>::default();
     let mut complained: Option<Instant> = None;
+    let room = room(desks.len() as u64);
+    let wanted = plan.load().config.limits.connections_max;
+    if room < wanted {
+        tracing::warn!(
+            "only {room} clients at a time are let in, not {wanted} (limits.connections_max): each may need two file \
+             descriptors; raise the process's limit (ulimit -n)"
+        );
+    }
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -89,7 +109,7 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 if let Ok(stream) = stream.into_std() {
-                    hand_over(stream, peer, &desks, &plan.load(), &present, &mut complained);
+                    hand_over(stream, peer, &desks, (&plan.load(), room), &present, &mut complained);
                 }
             }
             Err(error) if is_of_the_client(&error) => {}
@@ -105,12 +125,12 @@ fn hand_over(
     stream: std::net::TcpStream,
     peer: SocketAddr,
     desks: &[Desk],
-    plan: &Plan,
+    (plan, room): (&Plan, usize),
     present: &Arc<Present>,
     complained: &mut Option<Instant>,
 ) {
     let desk = desks.iter().min_by_key(|d| d.clients.load(Ordering::Relaxed)).expect("there is at least one worker");
-    let Some(permit) = present.enter(crate::node::client_ip(peer.ip()), plan, desk) else {
+    let Some(permit) = present.enter(crate::node::client_ip(peer.ip()), plan, room, desk) else {
         complain(complained, || {
             format!(
                 "refused a client at {}: too many connections (limits.connections_max, limits.connections_per_client_max)",
@@ -127,13 +147,7 @@ fn hand_over(
 /// Says 503 to a client for whom there is no place, as far as it takes it without waiting.
 fn turn_away(mut stream: std::net::TcpStream, tls: bool) {
     if !tls {
-        let code = crate::errors::ErrorCode::TooManyConnections;
-        let _ = write!(
-            stream,
-            "HTTP/1.1 503 Service Unavailable\r\nX-Handover-Error: {}\r\nProxy-Status: handover; error={}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-            code.as_str(),
-            code.proxy_status_error(None)
-        );
+        let _ = stream.write_all(crate::errors::ErrorCode::TooManyConnections.last_words().as_bytes());
     }
 }
 

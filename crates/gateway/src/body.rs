@@ -23,7 +23,10 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub(crate) struct Slot {
     body: RefCell<Incoming>,
+    /// Some of it was taken out: it cannot be sent whole again.
     polled: Cell<bool>,
+    /// The last look at it found nothing: the client has to send more.
+    waiting: Cell<bool>,
     last_read: Cell<Option<Instant>>,
     ended: Cell<bool>,
 }
@@ -45,6 +48,7 @@ impl RequestBody {
         RequestBody::Slot(Rc::new(Slot {
             body: RefCell::new(body),
             polled: Cell::new(false),
+            waiting: Cell::new(false),
             last_read: Cell::new(None),
             ended: Cell::new(false),
         }))
@@ -66,6 +70,14 @@ impl RequestBody {
         }
     }
 
+    /// Whether the exchange waits for the client to send more of it.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match self {
+            RequestBody::None => false,
+            RequestBody::Slot(slot) => slot.waiting.get(),
+        }
+    }
+
     /// When the client last sent some of it.
     pub(crate) fn last_read(&self) -> Option<Instant> {
         match self {
@@ -81,8 +93,10 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let RequestBody::Slot(slot) = &*self else { return Poll::Ready(None) };
-        slot.polled.set(true);
+        slot.waiting.set(true);
         let frame = std::task::ready!(Pin::new(&mut *slot.body.borrow_mut()).poll_frame(cx));
+        slot.waiting.set(false);
+        slot.polled.set(true);
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 slot.last_read.set(Some(Instant::now()));

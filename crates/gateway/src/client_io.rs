@@ -24,11 +24,22 @@ pub(crate) enum ClientStream {
 
 /// What the sweep of idle and slow connections looks at.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct Activity {
     /// A request head has begun and is not complete.
     pub(crate) mid_head: Cell<bool>,
-    /// Bytes read from the client so far.
-    pub(crate) bytes: Cell<u64>,
+    /// Bytes the client has taken so far.
+    pub(crate) taken: Cell<u64>,
+    /// The client takes nothing more at the moment: its last write had to wait.
+    pub(crate) blocked: Cell<bool>,
+}
+
+impl Activity {
+    fn saw(&self, written: &Poll<io::Result<usize>>) {
+        self.blocked.set(written.is_pending());
+        if let Poll::Ready(Ok(n)) = written {
+            self.taken.set(self.taken.get() + *n as u64);
+        }
+    }
 }
 
 /// The socket under the HTTP server.
@@ -38,16 +49,16 @@ pub(crate) struct ClientIo {
     /// Bytes that were read to tell HTTP/1 from HTTP/2.
     first: Bytes,
     guard: HeadGuard,
-    reading: Rc<Reading>,
+    activity: Rc<Activity>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: ClientStream, first: Bytes, http1: bool, reading: Rc<Reading>) -> Self {
+    pub(crate) fn new(stream: ClientStream, first: Bytes, http1: bool, activity: Rc<Activity>) -> Self {
         let mut guard = HeadGuard::default();
         if !http1 {
             guard.switch_off();
         }
-        ClientIo { stream, first, guard, reading }
+        ClientIo { stream, first, guard, activity }
     }
 
     /// The bare socket, for a tunnel.
@@ -69,15 +80,16 @@ impl AsyncRead for ClientIo {
         }
         let read = &mut buf.filled_mut()[before..];
         this.guard.check(read);
-        this.reading.bytes.set(this.reading.bytes.get() + read.len() as u64);
-        this.reading.mid_head.set(this.guard.is_mid_head());
+        this.activity.mid_head.set(this.guard.is_mid_head());
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.activity.saw(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -85,7 +97,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        small_write::poll_write(Pin::new(&mut self.stream), cx, bufs)
+        let written = small_write::poll_write(Pin::new(&mut self.stream), cx, bufs);
+        self.activity.saw(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,12 +23,18 @@ use crate::body::RequestBody;
 use crate::dial::{DialError, RawCounter, Stream, fault_of};
 use crate::wire::{Gate, Wire};
 
-/// A reused connection that rested longer than this is looked at with a system call before it is used again; a shorter rest
-/// is trusted to the event loop. 1 ms: an idle connection's FIN takes a scheduling turn to be told, not more.
+/// A reused connection that rested longer than this is always looked at with a system call before it is used again. After a
+/// shorter rest only a request that could do harm when its fate is unknown gets that look: the event loop tells of a FIN
+/// within a turn, which is less than this unless the thread is saturated.
 const PROBE_AFTER: Duration = Duration::from_millis(1);
 
 /// Largest response head from a node, in bytes: the same as is allowed from clients by default.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// What one side of a connection may buffer, in bytes. Bulk data comes in pieces of this size; more would make a client
+/// that reads slowly cost more memory (measured: 506 KiB with hyper's own bound of 400 KiB), less costs throughput (measured:
+/// a fifth of a large download at 128 KiB).
+pub(crate) const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// A connection to a node, or through it to a target.
 pub(crate) struct NodeConn {
@@ -52,6 +58,19 @@ pub(crate) struct ExchangeError {
     pub(crate) errno: Option<i32>,
     pub(crate) written_bytes: u64,
     pub(crate) text: String,
+    /// What the client did wrong, if it was the client.
+    pub(crate) client: Option<ClientFault>,
+}
+
+/// How a client broke its own request off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientFault {
+    /// It went away.
+    Left,
+    /// It sent nothing more of its body.
+    Silent,
+    /// It sent a body that is none.
+    Malformed,
 }
 
 impl ExchangeError {
@@ -69,6 +88,7 @@ impl ExchangeError {
             errno: error.errno,
             written_bytes: 0,
             text: error.message.to_string(),
+            client: None,
         }
     }
 }
@@ -78,7 +98,7 @@ impl From<hyper::Error> for ExchangeError {
     fn from(error: hyper::Error) -> Self {
         let (fault, errno) = fault_of_exchange(&error);
         let text = full_text(&error);
-        ExchangeError { stage: Stage::Send, fault, sent: Sent::No, errno, written_bytes: 0, text }
+        ExchangeError { stage: Stage::Send, fault, sent: Sent::No, errno, written_bytes: 0, text, client: None }
     }
 }
 
@@ -88,7 +108,8 @@ impl NodeConn {
         let gate = Arc::new(Gate::default());
         let raw = stream.raw_counter();
         let io = TokioIo::new(Wire::new(stream, Arc::clone(&gate)));
-        let (sender, http) = http1::Builder::new().max_header_size(HEAD_BYTES_MAX).handshake(io).await?;
+        let (sender, http) =
+            http1::Builder::new().max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX).handshake(io).await?;
         Ok(Box::new(NodeConn {
             http,
             sender,
@@ -107,6 +128,11 @@ impl NodeConn {
         (self.raw.written() - self.raw_before, self.gate.read_bytes() - self.read_before)
     }
 
+    /// What counts the bytes of the exchange that is about to begin.
+    pub(crate) fn counter(&self) -> (RawCounter, u64) {
+        (self.raw.clone(), self.raw.written())
+    }
+
     /// The exchange is over; the connection rests from now on.
     pub(crate) fn rest(&mut self, now: Instant) {
         self.rested_since = now;
@@ -117,8 +143,8 @@ impl NodeConn {
     }
 
     /// Whether an idle connection can take a request: open on both sides as far as the kernel knows.
-    pub(crate) fn is_reusable(&mut self, now: Instant) -> bool {
-        self.gate.probe(self.rested(now) >= PROBE_AFTER);
+    pub(crate) fn is_reusable(&mut self, now: Instant, careful: bool) -> bool {
+        self.gate.probe(careful || self.rested(now) >= PROBE_AFTER);
         let mut cx = Context::from_waker(Waker::noop());
         let open = self.http.poll_without_shutdown(&mut cx).is_pending();
         self.gate.probe(false);
@@ -181,6 +207,9 @@ impl NodeConn {
                 }
                 while timer.as_mut().poll(cx).is_ready() {
                     // What counts is silence: an upload that still moves gets its time anew from its last piece.
+                    if body.is_waiting() {
+                        return Poll::Ready(Ended::ClientSilent);
+                    }
                     match body.last_read().map(|read| tokio::time::Instant::from_std(read) + timeout) {
                         Some(by) if by > tokio::time::Instant::now() => timer.as_mut().reset(by),
                         _ => return Poll::Ready(Ended::TimedOut),
@@ -195,6 +224,10 @@ impl NodeConn {
             Ended::Failed(given_back, error) => Err(self.failed(given_back, Some(&error), Fault::Closed, &body)),
             Ended::Lost => Err(self.failed(false, None, Fault::Closed, &body)),
             Ended::TimedOut => Err(self.failed(false, None, Fault::Timeout, &body)),
+            Ended::ClientSilent => {
+                let error = self.failed(false, None, Fault::Cancelled, &body);
+                Err(ExchangeError { client: Some(ClientFault::Silent), ..error })
+            }
         }
     }
 
@@ -214,14 +247,17 @@ impl NodeConn {
         let sent = if given_back || unwritten || written_bytes == 0 { Sent::No } else { Sent::Maybe };
         let waited = written_bytes > 0 && body.is_ended();
         let (fault, errno) = error.map_or((fault, None), fault_of_exchange);
+        let client = error.filter(|error| error.is_user()).map(client_fault);
         let text = match (error, fault) {
+            _ if client == Some(ClientFault::Left) => "the client went away in the middle of its request".to_owned(),
             (Some(error), _) => full_text(error),
+            (None, Fault::Cancelled) => "the client stopped sending its request".to_owned(),
             (None, Fault::Timeout) if waited => "no response head in time".to_owned(),
             (None, Fault::Timeout) => "the request could not be written in time".to_owned(),
             (None, _) => "the connection closed before the response".to_owned(),
         };
         let stage = if waited { Stage::AwaitHead } else { Stage::Send };
-        ExchangeError { stage, fault, sent, errno, written_bytes, text }
+        ExchangeError { stage, fault, sent, errno, written_bytes, text, client }
     }
 }
 
@@ -233,6 +269,8 @@ enum Ended {
     /// The connection ended and the request's future did not learn of it.
     Lost,
     TimedOut,
+    /// The client sent nothing more of its body for that time.
+    ClientSilent,
 }
 
 type SendResult = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>;
@@ -246,7 +284,7 @@ impl From<SendResult> for Ended {
     }
 }
 
-fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
+pub(crate) fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
     // The request's own body broke: it was the client who left, whatever the causes beneath say.
     if error.is_user() {
         return (Fault::Cancelled, None);
@@ -258,6 +296,16 @@ fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
         return (if closed { Fault::Closed } else { fault }, errno);
     }
     (if error.is_parse() { Fault::Protocol } else { Fault::Closed }, None)
+}
+
+/// What a client did whose body ended in an error.
+fn client_fault(error: &hyper::Error) -> ClientFault {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, InvalidInput, UnexpectedEof};
+    match io_cause(error).map(io::Error::kind) {
+        Some(InvalidData | InvalidInput) => ClientFault::Malformed,
+        Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof) | None => ClientFault::Left,
+        Some(_) => ClientFault::Malformed,
+    }
 }
 
 fn io_cause(error: &hyper::Error) -> Option<&io::Error> {

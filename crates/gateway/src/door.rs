@@ -54,16 +54,16 @@ pub(crate) async fn handle(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let active = Active::new(&client);
+    let _active = Active::new(&client);
     let view = worker.view();
     let form = match checks::form_of(&request) {
         Ok(form) => form,
         Err(code) => return answer::refused(code, &client),
     };
-    let response = match form {
+    match form {
         Form::Connect(target) => {
             let mut response = connect(&worker, &client, &view, target, request).await;
-            if client.http1 && !response.status().is_success() {
+            if client.is_http1() && !response.status().is_success() {
                 // What the client sent behind its head was meant for the tunnel: it must not be read as a request.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -79,16 +79,14 @@ pub(crate) async fn handle(
             },
             Err(code) => answer::refused(code, &client),
         },
-    };
-    drop(active);
-    response
+    }
 }
 
 impl Routed {
-    fn begin(&self, worker: &Rc<Worker>, client: &Client, method: &Method) -> Box<Ledger> {
+    fn begin(&self, worker: &Rc<Worker>, client: &Rc<Client>, method: &Method) -> Box<Ledger> {
         let asked = Asked {
             door: self.door,
-            client: client.ip,
+            client: Active::new(client),
             account: self.account.as_str().into(),
             target_host: self.target_host.clone(),
             target_url: self.target_url.clone(),
@@ -130,10 +128,12 @@ fn route(
         return carried(platform, account, Door::Forward, target, &authority, own_path(request.uri()), None);
     }
     let host = checks::host_of(request.headers(), request.uri());
-    if let Some(route) = view.config.route(host, request.uri().path()) {
+    let token = view.config.proxy_token.as_ref();
+    // A path that begins with the token is meant for the gateway, whatever the routes say: no origin may learn it.
+    let is_own = token.is_some_and(|token| reverse::begins_with_token(request.uri(), token));
+    if let (Some(route), false) = (view.config.route(host, request.uri().path()), is_own) {
         return to_origins(&view.platforms[route.platform], host, request);
     }
-    let token = view.config.proxy_token.as_ref();
     let presented = reverse::first_segment(request.uri().path()).as_bytes();
     let reverse = limited(worker, client, token, presented, reverse::parse(request.uri(), token))?;
     let platform = platform_of(view, &reverse.identity)?;
@@ -239,7 +239,7 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (mut parts, body) = request.into_parts();
-    let websocket = client.http1 && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
+    let websocket = client.is_http1() && parts.method == Method::GET && headers::asks_for_websocket(&parts.headers);
     let facts = Facts { idempotent: is_idempotent(parts.method.as_str()), ..Facts::default() };
     if let Err(code) = outgoing(&mut parts, &routed, view, client, websocket) {
         return answer::refused(code, client);
@@ -269,7 +269,7 @@ fn outgoing(
     let map = &mut parts.headers;
     headers::strip_hop_by_hop(map)?;
     map.remove(headers::ACCOUNT);
-    if !client.http1 {
+    if !client.is_http1() {
         headers::join_cookies(map);
     }
     if routed.anonymous || view.config.forwarded == Forwarded::Strip {
@@ -301,7 +301,7 @@ async fn connect(
     let authority = request.uri().authority().map_or("", Authority::as_str);
     let asked = Asked {
         door: Door::Connect,
-        client: client.ip,
+        client: Active::new(client),
         account: account.into(),
         target_host: authority.into(),
         target_url: Box::default(),

@@ -40,6 +40,8 @@ pub enum ErrorCode {
     UpstreamConnectFailed,
     /// The last dial, or the wait for the response, timed out.
     UpstreamTimeout,
+    /// The client stopped sending its request.
+    RequestTimeout,
     /// The request was handed to a node and failed there.
     UpstreamRequestFailed,
     /// No such control-plane page.
@@ -52,7 +54,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests and documentation.
-    pub const ALL: [ErrorCode; 16] = [
+    pub const ALL: [ErrorCode; 17] = [
         ErrorCode::AuthRequired,
         ErrorCode::AuthFailed,
         ErrorCode::TooManyAuthFailures,
@@ -65,6 +67,7 @@ impl ErrorCode {
         ErrorCode::NoAvailableNodes,
         ErrorCode::UpstreamConnectFailed,
         ErrorCode::UpstreamTimeout,
+        ErrorCode::RequestTimeout,
         ErrorCode::UpstreamRequestFailed,
         ErrorCode::NotFound,
         ErrorCode::MethodNotAllowed,
@@ -86,6 +89,7 @@ impl ErrorCode {
             ErrorCode::NoAvailableNodes => "NO_AVAILABLE_NODES",
             ErrorCode::UpstreamConnectFailed => "UPSTREAM_CONNECT_FAILED",
             ErrorCode::UpstreamTimeout => "UPSTREAM_TIMEOUT",
+            ErrorCode::RequestTimeout => "REQUEST_TIMEOUT",
             ErrorCode::UpstreamRequestFailed => "UPSTREAM_REQUEST_FAILED",
             ErrorCode::NotFound => "NOT_FOUND",
             ErrorCode::MethodNotAllowed => "METHOD_NOT_ALLOWED",
@@ -107,6 +111,7 @@ impl ErrorCode {
             ErrorCode::NoAvailableNodes | ErrorCode::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::UpstreamConnectFailed | ErrorCode::UpstreamRequestFailed => StatusCode::BAD_GATEWAY,
             ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -126,6 +131,7 @@ impl ErrorCode {
             ErrorCode::NoAvailableNodes => "No available nodes for routing",
             ErrorCode::UpstreamConnectFailed => "Failed to connect to upstream",
             ErrorCode::UpstreamTimeout => "Upstream connection or response timed out",
+            ErrorCode::RequestTimeout => "The request did not come in time",
             ErrorCode::UpstreamRequestFailed => "Upstream request failed",
             ErrorCode::NotFound => "Not found",
             ErrorCode::MethodNotAllowed => "Method not allowed",
@@ -144,6 +150,7 @@ impl ErrorCode {
             | ErrorCode::UrlParseError
             | ErrorCode::InvalidProtocol
             | ErrorCode::InvalidHost
+            | ErrorCode::RequestTimeout
             | ErrorCode::NotFound
             | ErrorCode::MethodNotAllowed => "http_request_error",
             ErrorCode::PlatformNotFound => "proxy_configuration_error",
@@ -163,6 +170,18 @@ impl ErrorCode {
                 _ => "connection_terminated",
             },
         }
+    }
+
+    /// The whole response, for a client whose connection closes before HTTP is spoken on it.
+    pub(crate) fn last_words(self) -> String {
+        let (status, body) = (self.status(), self.body());
+        format!(
+            "HTTP/1.1 {status}\r\nX-Handover-Error: {}\r\nProxy-Status: handover; error={}\r\nContent-Type: text/plain; \
+             charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.as_str(),
+            self.proxy_status_error(None),
+            body.len()
+        )
     }
 
     /// The headers that go with the response; `response_wait` tells a timeout of the response from one of the dial.
@@ -224,6 +243,7 @@ mod tests {
 503 NO_AVAILABLE_NODES destination_unavailable | No available nodes for routing
 502 UPSTREAM_CONNECT_FAILED destination_unavailable | Failed to connect to upstream
 504 UPSTREAM_TIMEOUT connection_timeout | Upstream connection or response timed out
+408 REQUEST_TIMEOUT http_request_error | The request did not come in time
 502 UPSTREAM_REQUEST_FAILED connection_terminated | Upstream request failed
 404 NOT_FOUND http_request_error | Not found
 405 METHOD_NOT_ALLOWED http_request_error | Method not allowed

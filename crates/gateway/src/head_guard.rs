@@ -1,7 +1,9 @@
 //! Rules about the raw bytes of a request head that the HTTP parser is too lenient for.
 //!
 //! Refused here: a line that ends in a bare LF, and `Content-Length` beside `Transfer-Encoding` (RFC 9112 §2.2, §6.1 allow
-//! both to be refused; both are how requests are smuggled past a proxy that reads them otherwise). The parser gives the
+//! both to be refused; both are how requests are smuggled past a proxy that reads them otherwise). Also either of the two in
+//! a line that is longer than its value can ever need: then no more than that has to be kept of a line that comes in
+//! pieces, and the framing is never read from a part of it. The parser gives the
 //! application a decoded head, in which neither can be seen any more; so the guard reads the bytes as they pass by, and
 //! follows just enough of the framing (length, chunks) to know where heads begin. On a violation it blanks the rest with
 //! NUL, which the parser answers with 400 and a closed connection: the guard needs no answer of its own, and nothing that
@@ -11,8 +13,10 @@
 #[derive(Debug, Default)]
 pub(crate) struct HeadGuard {
     state: State,
-    /// The head's current line so far, if it came in pieces.
+    /// The beginning of the head's current line, if it came in pieces, and behind it the last byte that came.
     partial: Vec<u8>,
+    /// How long these pieces were.
+    partial_length: usize,
     framing: Framing,
 }
 
@@ -46,8 +50,10 @@ struct Framing {
     connect: bool,
 }
 
-/// Longest piece of a line that is kept while it is incomplete: enough for any framing field. A longer line is no framing field.
-const PARTIAL_MAX: usize = 256;
+/// Longest line that a framing field may take, with its CR, and so the longest piece of a line that has to be kept: 20 digits
+/// or a few codings need a tenth of it, and padding has no use but to be read otherwise elsewhere. Of a longer line only the
+/// name and the end matter.
+const LINE_MAX: usize = 256;
 
 impl HeadGuard {
     /// Whether the client has begun a head that is not complete.
@@ -110,7 +116,8 @@ impl HeadGuard {
     /// Takes up to and including the next LF; gives how many bytes that was.
     fn line(&mut self, bytes: &[u8]) -> usize {
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            let room = PARTIAL_MAX.saturating_sub(self.partial.len());
+            self.partial_length = self.partial_length.saturating_add(bytes.len());
+            let room = LINE_MAX.saturating_sub(self.partial.len());
             // The last byte is always kept: it may be the CR of a line end that is split between two reads.
             let (kept, last) = (bytes.len().min(room), bytes[bytes.len() - 1]);
             self.partial.extend_from_slice(&bytes[..kept]);
@@ -123,18 +130,20 @@ impl HeadGuard {
             return bytes.len();
         };
         if self.partial.is_empty() {
-            self.whole_line(&bytes[..end]);
+            self.whole_line(&bytes[..end], end);
         } else {
+            let length = std::mem::take(&mut self.partial_length).saturating_add(end);
             let mut line = std::mem::take(&mut self.partial);
             line.extend_from_slice(&bytes[..end]);
-            self.whole_line(&line);
+            self.whole_line(&line, length);
             line.clear();
             self.partial = line;
         }
         end + 1
     }
 
-    fn whole_line(&mut self, line: &[u8]) {
+    /// `length` is that of the line as it came; beyond [`LINE_MAX`], bytes may be missing from the middle of `line`.
+    fn whole_line(&mut self, line: &[u8], length: usize) {
         let Some(line) = line.strip_suffix(b"\r") else {
             self.state = State::Refused;
             return;
@@ -144,7 +153,7 @@ impl HeadGuard {
             State::Start | State::FirstLine if line.is_empty() => self.state = State::Start,
             State::Start | State::FirstLine => self.request_line(line),
             State::Head if line.is_empty() => self.head_ends(),
-            State::Head => self.field(line),
+            State::Head => self.field(line, length),
             State::Trailers if line.is_empty() => self.state = State::Start,
             _ => {}
         }
@@ -155,7 +164,7 @@ impl HeadGuard {
         self.state = State::Head;
     }
 
-    fn field(&mut self, line: &[u8]) {
+    fn field(&mut self, line: &[u8], length: usize) {
         if !matches!(line[0] | 0x20, b'c' | b't') {
             return;
         }
@@ -166,8 +175,10 @@ impl HeadGuard {
             self.framing.length = Some(number.unwrap_or(u64::MAX));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.framing.chunked = true;
+        } else {
+            return;
         }
-        if self.framing.chunked && self.framing.length.is_some() {
+        if length > LINE_MAX || (self.framing.chunked && self.framing.length.is_some()) {
             self.state = State::Refused;
         }
     }
@@ -243,6 +254,36 @@ mod tests {
             let input = format!("POST / HTTP/1.1\r\n{a}\r\n{b}\r\n\r\n0\r\n\r\n");
             for size in 1..=input.len() {
                 assert!(passed(&input, size).ends_with("."), "{a}, in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_framing_field_is_read_whole_or_refused_however_it_is_cut() {
+        for (name, value) in [("Content-Length:", "5"), ("Transfer-Encoding:", "chunked")] {
+            for length in [250, 255, 256, 257, 258, 300, 1000] {
+                // With its CR the line is as long as said.
+                let padding = " ".repeat(length - 1 - name.len() - value.len());
+                let body = if value == "5" { "a\nb\n\n" } else { "3\r\n\na\n\r\n0\r\n\r\n" };
+                let input = format!("POST / HTTP/1.1\r\n{name}{padding}{value}\r\n\r\n{body}GET / HTTP/1.1\r\n\r\n");
+                for size in 1..=input.len() {
+                    let out = passed(&input, size);
+                    if length <= LINE_MAX {
+                        assert_eq!(out, input, "{name} in a line of {length}, in pieces of {size}");
+                    } else {
+                        assert!(out.ends_with("......"), "{name} in a line of {length}, in pieces of {size}: {out:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_lines_may_be_long() {
+        for line in [format!("Cookie: {}", "c".repeat(1000)), format!("{}: x", "Content-Length".repeat(30))] {
+            let input = format!("GET /{} HTTP/1.1\r\n{line}\r\n\r\nGET / HTTP/1.1\r\n\r\n", "p".repeat(500));
+            for size in 1..=input.len() {
+                assert_eq!(passed(&input, size), input, "in pieces of {size}");
             }
         }
     }

@@ -3,7 +3,6 @@
 //! It moves with the request: from the door through the attempts into the response body or the tunnel. Whoever holds it last
 //! drops it, and a ledger dropped before it was closed is a request that the client gave up.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +13,13 @@ use crate::dial::DialError;
 use crate::errors::ErrorCode;
 use crate::log::{AttemptDetail, Attempts, Door, RequestId, Row};
 use crate::node::{NodeState, Platform};
+use crate::serve::Active;
 use crate::worker::Worker;
 
 /// Who asks for what: known before any attempt.
 pub(crate) struct Asked {
     pub(crate) door: Door,
-    pub(crate) client: IpAddr,
+    pub(crate) client: Active,
     pub(crate) account: Box<str>,
     pub(crate) target_host: Box<str>,
     pub(crate) target_url: Box<str>,
@@ -171,7 +171,7 @@ impl Ledger {
         self.worker.log(Row {
             id: self.id,
             door: asked.door,
-            client: asked.client,
+            client: asked.client.client().ip,
             platform: Arc::clone(&self.platform),
             account: asked.account,
             target_host: asked.target_host,
@@ -197,7 +197,9 @@ impl Drop for Ledger {
             self.net_ok = true;
             if !self.attempts.is_empty() {
                 let stage = self.attempts.at(self.attempts.len() - 1).map_or(Stage::Dial, |last| last.stage);
-                self.broke(stage, Fault::Cancelled, None, "the client went away");
+                let cut = self.asked.as_ref().and_then(|asked| asked.client.client().why_cut());
+                let late = self.worker.is_cut().then_some("cut off: drain_timeout had passed when the gateway ended");
+                self.broke(stage, Fault::Cancelled, None, cut.or(late).unwrap_or("the client went away"));
             }
             self.write(self.now());
         }

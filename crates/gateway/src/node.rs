@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -25,12 +26,22 @@ pub(crate) struct NodeState {
     pub(crate) tag: Arc<str>,
     pub(crate) hash: Arc<str>,
     pub(crate) dial: DialNode,
-    /// Requests, tunnels and dials that this worker has on it now.
-    in_flight: Cell<u64>,
-    /// Idle connections of a node that is the target.
-    own: RefCell<Stack>,
-    /// Idle connections through a node that carries, by target.
-    through: RefCell<HashMap<TargetKey, Stack>>,
+    /// Requests, tunnels and dials that this worker has on it now; shared with what it was renewed from.
+    in_flight: Rc<Cell<u64>>,
+    /// It keeps no idle connections any more.
+    retired: Cell<bool>,
+    idle: RefCell<Idle>,
+}
+
+/// Idle connections of one node. Empty stacks are not kept, so it is never larger than the connections it has.
+#[derive(Default)]
+struct Idle {
+    /// Of a node that is the target.
+    own: Stack,
+    /// Through a node that carries, by target.
+    through: HashMap<TargetKey, Stack>,
+    /// How many there are, over all targets.
+    count: usize,
 }
 
 /// Idle connections, the one used last on top.
@@ -54,63 +65,106 @@ impl NodeState {
             tag: Arc::from(tag),
             hash: Arc::from(hash),
             dial,
-            in_flight: Cell::new(0),
-            own: RefCell::default(),
-            through: RefCell::default(),
+            in_flight: Rc::default(),
+            retired: Cell::new(false),
+            idle: RefCell::default(),
         }
     }
 
+    /// The same node with the same load, but without the connections that were opened before: neither those that are idle
+    /// now nor those that requests still use, which come back to the old state.
+    pub(crate) fn renewed(&self) -> Self {
+        let fresh = NodeState::new(&self.tag, &self.hash, self.dial.clone());
+        NodeState { in_flight: Rc::clone(&self.in_flight), ..fresh }
+    }
+
     /// Takes the idle connection that was used last and is still alive; dead ones are dropped on the way.
-    pub(crate) fn take_idle(&self, target: Option<&Target>, now: Instant) -> Option<Box<NodeConn>> {
-        let mut through;
-        let mut own;
-        let idle = match target {
-            None => {
-                own = self.own.borrow_mut();
-                &mut *own
-            }
-            Some(target) => {
-                through = self.through.borrow_mut();
-                through.get_mut(&key(target))?
-            }
-        };
-        while let Some(mut conn) = idle.pop() {
-            if conn.is_reusable(now) {
+    pub(crate) fn take_idle(&self, target: Option<&Target>, now: Instant, careful: bool) -> Option<Box<NodeConn>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut conn) = idle.pop(target) {
+            if conn.is_reusable(now, careful) {
                 return Some(conn);
             }
         }
         None
     }
 
-    /// Keeps a connection for the next request, unless there are `most` already.
+    /// Keeps a connection for the next request. Where there are `most` already, over all targets, those that rested longest
+    /// go: the latest is the likeliest to be asked for again, and to be alive then.
     pub(crate) fn put_idle(&self, target: Option<&Target>, mut conn: Box<NodeConn>, now: Instant, most: usize) {
-        conn.rest(now);
-        match target {
-            None => push(&mut self.own.borrow_mut(), conn, most),
-            Some(target) => push(self.through.borrow_mut().entry(key(target)).or_default(), conn, most),
+        if self.retired.get() || most == 0 {
+            return;
         }
+        conn.rest(now);
+        let mut idle = self.idle.borrow_mut();
+        while idle.count >= most {
+            idle.evict(now);
+        }
+        idle.push(target, conn);
     }
 
     /// Drops connections that are dead or have rested for `most`.
     pub(crate) fn sweep(&self, now: Instant, most: Duration) {
-        let mut keep = |conn: &mut Box<NodeConn>| conn.rested(now) < most && conn.is_reusable(now);
-        self.own.borrow_mut().retain_mut(&mut keep);
-        self.through.borrow_mut().retain(|_, idle| {
-            idle.retain_mut(&mut keep);
-            !idle.is_empty()
-        });
+        self.idle.borrow_mut().retain(|conn| conn.rested(now) < most && conn.is_reusable(now, false));
     }
 
-    /// Drops every idle connection.
+    /// Drops every idle connection, and keeps none from now on.
     pub(crate) fn clear(&self) {
-        self.own.borrow_mut().clear();
-        self.through.borrow_mut().clear();
+        self.retired.set(true);
+        self.idle.take();
     }
 }
 
-fn push(idle: &mut Stack, conn: Box<NodeConn>, most: usize) {
-    if idle.len() < most {
-        idle.push(conn);
+impl Idle {
+    fn push(&mut self, target: Option<&Target>, conn: Box<NodeConn>) {
+        self.count += 1;
+        match target {
+            None => self.own.push(conn),
+            Some(target) => self.through.entry(key(target)).or_default().push(conn),
+        }
+    }
+
+    fn pop(&mut self, target: Option<&Target>) -> Option<Box<NodeConn>> {
+        let conn = match target {
+            None => self.own.pop()?,
+            Some(target) => {
+                let Entry::Occupied(mut stack) = self.through.entry(key(target)) else { return None };
+                let conn = stack.get_mut().pop()?;
+                if stack.get().is_empty() {
+                    stack.remove();
+                }
+                conn
+            }
+        };
+        self.count -= 1;
+        Some(conn)
+    }
+
+    /// Drops the connection that rested longest. It lies at the bottom of its stack, so one look at every target finds it:
+    /// that costs less than an order over all of them that every request would have to keep up.
+    fn evict(&mut self, now: Instant) {
+        let longest = self.through.iter().max_by_key(|(_, stack)| stack[0].rested(now)).map(|(key, _)| key.clone());
+        match longest {
+            None => drop(self.own.remove(0)),
+            Some(key) => {
+                let Entry::Occupied(mut stack) = self.through.entry(key) else { unreachable!("it was just found") };
+                stack.get_mut().remove(0);
+                if stack.get().is_empty() {
+                    stack.remove();
+                }
+            }
+        }
+        self.count -= 1;
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut Box<NodeConn>) -> bool) {
+        self.own.retain_mut(&mut keep);
+        self.count = self.own.len();
+        self.through.retain(|_, stack| {
+            stack.retain_mut(&mut keep);
+            self.count += stack.len();
+            !stack.is_empty()
+        });
     }
 }
 
@@ -167,3 +221,6 @@ impl Budget for PlatformBudget<'_> {
 pub(crate) fn client_ip(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +31,13 @@ pub(crate) struct Plan {
     pub(crate) tls: Option<TlsAcceptor>,
     dialer: Dialer,
     rules: TargetRules,
+    trusted: Trusted,
     policies: Vec<Arc<Policy>>,
     budgets: Vec<Option<Arc<TokenBucket>>>,
 }
+
+/// What the files of `ca_files` held: a file may be another one under the same name.
+type Trusted = Arc<Vec<Vec<u8>>>;
 
 /// Why a configuration cannot be made ready.
 #[derive(Debug)]
@@ -68,14 +73,19 @@ impl Plan {
             }
         }
         let roots = TlsRoots::with_ca_files(&config.ca_files).map_err(|e| PlanError::Tls(e.to_string()))?;
+        let trusted = config.ca_files.iter().map(|path| read(path)).collect::<Result<_, _>>().map(Arc::new)?;
         let tls = config.tls.as_ref().map(acceptor).transpose()?;
         let policies = config.platforms.iter().map(|p| Arc::new(p.policy)).collect();
         let budgets = config.platforms.iter().map(|p| budget(p.retry_budget_percent)).collect::<Result<_, _>>()?;
         // Where private targets are allowed the gateway may be asked for itself, which is how its first request is tried out.
         let own = if config.allow_private_targets { Vec::new() } else { vec![listen] };
         let rules = TargetRules { allow_private: config.allow_private_targets, own };
-        Ok(Plan { config: Arc::new(config), tls, dialer: Dialer::new(roots), rules, policies, budgets })
+        Ok(Plan { config: Arc::new(config), tls, dialer: Dialer::new(roots), rules, trusted, policies, budgets })
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PlanError> {
+    std::fs::read(path).map_err(|e| PlanError::Tls(format!("{}: {e}", path.display())))
 }
 
 fn is_self(node: &NodeConfig, listen: SocketAddr) -> bool {
@@ -94,11 +104,11 @@ fn budget(percent: Option<u32>) -> Result<Option<Arc<TokenBucket>>, PlanError> {
 
 /// The listener's TLS: HTTP/2 and HTTP/1.1 by ALPN.
 fn acceptor(files: &ListenTls) -> Result<TlsAcceptor, PlanError> {
-    let open = |path: &std::path::Path| {
+    let open = |path: &Path| {
         let file = File::open(path).map_err(|e| PlanError::Tls(format!("{}: {e}", path.display())))?;
         Ok(BufReader::new(file))
     };
-    let unusable = |path: &std::path::Path, e: &dyn fmt::Display| PlanError::Tls(format!("{}: {e}", path.display()));
+    let unusable = |path: &Path, e: &dyn fmt::Display| PlanError::Tls(format!("{}: {e}", path.display()));
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_reader_iter(open(&files.cert)?)
         .collect::<Result<_, _>>()
         .map_err(|e| unusable(&files.cert, &e))?;
@@ -117,16 +127,25 @@ pub(crate) struct View {
     pub(crate) config: Arc<Config>,
     pub(crate) dialer: Dialer,
     pub(crate) rules: TargetRules,
+    trusted: Trusted,
     pub(crate) nodes: Vec<Rc<NodeState>>,
     pub(crate) platforms: Vec<Rc<Platform>>,
     by_name: HashMap<String, usize>,
 }
 
 impl View {
-    /// A view of the plan. Nodes that the view before had too, by their hash and tag, keep their connections and load.
+    /// A view of the plan. Nodes that the view before had too, by their hash and tag, keep their load, and their connections
+    /// too unless these were opened to what must not be reached any more, or to whom is not trusted any more.
     pub(crate) fn new(plan: &Plan, before: Option<&View>) -> Self {
         let config = Arc::clone(&plan.config);
-        let nodes: Vec<_> = config.nodes.iter().map(|node| kept(node, before).unwrap_or_else(|| fresh(node))).collect();
+        let node = |node: &Arc<NodeConfig>| kept(node, plan, before).unwrap_or_else(|| fresh(node));
+        let nodes: Vec<_> = config.nodes.iter().map(node).collect();
+        // A long request or tunnel may hold an old node for hours; it must not hold idle connections with it.
+        for old in before.iter().flat_map(|view| &view.nodes) {
+            if !nodes.iter().any(|node| Rc::ptr_eq(node, old)) {
+                old.clear();
+            }
+        }
         let platform = |(at, p): (usize, &crate::config::PlatformConfig)| {
             Rc::new(Platform {
                 name: Arc::from(p.name.as_str()),
@@ -138,7 +157,8 @@ impl View {
         };
         let platforms: Vec<_> = config.platforms.iter().enumerate().map(platform).collect();
         let by_name = config.platforms.iter().enumerate().map(|(at, p)| (p.name.clone(), at)).collect();
-        View { dialer: plan.dialer.clone(), rules: plan.rules.clone(), config, nodes, platforms, by_name }
+        let (dialer, rules, trusted) = (plan.dialer.clone(), plan.rules.clone(), Arc::clone(&plan.trusted));
+        View { config, dialer, rules, trusted, nodes, platforms, by_name }
     }
 
     /// The platform of that name; an empty name means `Default`.
@@ -148,9 +168,12 @@ impl View {
     }
 }
 
-fn kept(node: &NodeConfig, before: Option<&View>) -> Option<Rc<NodeState>> {
-    let same = before?.nodes.iter().find(|old| *old.hash == *node.hash && *old.tag == *node.tag)?;
-    Some(Rc::clone(same))
+fn kept(node: &NodeConfig, plan: &Plan, before: Option<&View>) -> Option<Rc<NodeState>> {
+    let before = before?;
+    let same = before.nodes.iter().find(|old| *old.hash == *node.hash && *old.tag == *node.tag)?;
+    // Rules and certificates are checked when a connection is opened, so one that is open has passed the old ones only.
+    let checked_alike = before.rules == plan.rules && before.trusted == plan.trusted;
+    Some(if checked_alike { Rc::clone(same) } else { Rc::new(same.renewed()) })
 }
 
 fn fresh(node: &Arc<NodeConfig>) -> Rc<NodeState> {

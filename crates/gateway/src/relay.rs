@@ -7,12 +7,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use handover_core::{Fault, Stage};
+use handover_core::Stage;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::body::{BodyError, RequestBody};
-use crate::conn::{NodeConn, full_text};
+use crate::conn::{NodeConn, fault_of_exchange, full_text};
 use crate::dial::Target;
 use crate::headers;
 use crate::ledger::Ledger;
@@ -124,7 +124,8 @@ impl Relay {
         self.count();
         self.conn = None;
         if let Some(mut ledger) = self.ledger.take() {
-            ledger.broke(Stage::Body, Fault::Closed, None, &full_text(error));
+            let (fault, errno) = fault_of_exchange(error);
+            ledger.broke(Stage::Body, fault, errno, &full_text(error));
             ledger.close(false);
         }
     }

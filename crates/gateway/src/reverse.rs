@@ -58,6 +58,11 @@ pub(crate) fn parse(uri: &Uri, token: Option<&Token>) -> Result<Reverse, ErrorCo
     Ok(Reverse { identity: Identity::parse(&identity), target, authority, path, prefix })
 }
 
+/// Whether the path's first segment is the token.
+pub(crate) fn begins_with_token(uri: &Uri, token: &Token) -> bool {
+    decoded(first_segment(uri.path())).is_some_and(|segment| token.matches(&segment))
+}
+
 /// A host segment must be a host, perhaps with a port, and read back as exactly itself.
 fn target(host: &str, tls: bool) -> Option<(Target, Authority)> {
     let colons = host.bytes().filter(|b| *b == b':').count();
@@ -128,7 +133,7 @@ fn cleaned(referer: &HeaderValue, own: &str, token: Option<&Token>, path_form: b
     }
     // A reference without a host is one to the gateway.
     let names_own = uri.authority().is_none_or(|a| a.as_str().eq_ignore_ascii_case(own));
-    let has_token = token.is_some_and(|token| decoded(first_segment(uri.path())).is_some_and(|s| token.matches(&s)));
+    let has_token = token.is_some_and(|token| begins_with_token(&uri, token));
     let is_the_gateways = has_token || (path_form && names_own);
     if !is_the_gateways {
         return Referer::Kept;

@@ -18,9 +18,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::accept::Permit;
-use crate::client_io::{ClientIo, ClientStream, Reading};
+use crate::client_io::{Activity, ClientIo, ClientStream};
 use crate::config::Limits;
+use crate::conn::BUFFER_BYTES_MAX;
 use crate::door;
+use crate::errors::ErrorCode;
 use crate::tunneling::Takeover;
 use crate::worker::Worker;
 
@@ -34,6 +36,10 @@ const FIRST_READ_BYTES: usize = 4096;
 /// browsers; a bound on what one connection can make the gateway hold.
 const HTTP2_STREAMS_MAX: u32 = 128;
 
+/// How often a client of HTTP/2 is asked whether it is still there, and how long it may take to say so: gRPC's server
+/// default is 20 s for the answer. One that never answers could keep its place for ever.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+
 /// A client that was let in.
 pub(crate) struct Arrival {
     pub(crate) stream: std::net::TcpStream,
@@ -45,20 +51,38 @@ pub(crate) struct Arrival {
 /// A client's connection, as the sweep and the doors see it.
 pub(crate) struct Client {
     pub(crate) ip: IpAddr,
-    pub(crate) http1: bool,
-    reading: Rc<Reading>,
-    /// Requests being served now.
+    http1: Cell<bool>,
+    activity: Rc<Activity>,
+    /// Requests that are not over: their response's last byte has not been handed to the connection.
     active: Cell<usize>,
-    /// Requests served or being served.
+    /// Requests so far.
     requests: Cell<u64>,
     /// It has become a tunnel, which has its own idle timeout.
     tunnel: Cell<bool>,
     /// What the last sweep saw, and since when it has not changed.
-    seen: Cell<(u64, u64, bool)>,
+    seen: Cell<Option<Seen>>,
     seen_since: Cell<Instant>,
     ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
     pub(crate) takeover: RefCell<Option<Takeover>>,
+}
+
+/// What a connection waits for, and how far it is. While it stays the same, nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    waits_for: WaitsFor,
+    requests: u64,
+    taken: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WaitsFor {
+    /// The rest of a request head, or the first one.
+    Head,
+    /// The client, to take what was written to it.
+    Taking,
+    /// The next request.
+    Request,
 }
 
 /// What is to become of a connection.
@@ -72,18 +96,20 @@ enum Ending {
     SlowHead,
     /// Nothing was asked for a long time.
     Idle,
+    /// The client took nothing of its response for a long time.
+    Stalled,
 }
 
 impl Client {
-    fn new(ip: IpAddr, http1: bool, reading: Rc<Reading>) -> Self {
+    fn new(ip: IpAddr) -> Self {
         Client {
             ip,
-            http1,
-            reading,
+            http1: Cell::new(true),
+            activity: Rc::default(),
             active: Cell::new(0),
             requests: Cell::new(0),
             tunnel: Cell::new(false),
-            seen: Cell::new((u64::MAX, 0, false)),
+            seen: Cell::new(None),
             seen_since: Cell::new(Instant::now()),
             ending: Cell::new(Ending::No),
             waker: RefCell::default(),
@@ -91,26 +117,48 @@ impl Client {
         }
     }
 
+    /// Whether it speaks HTTP/1.
+    pub(crate) fn is_http1(&self) -> bool {
+        self.http1.get()
+    }
+
     /// Called every second: closes connections that are too slow or too idle. A slow head is judged by when it began, so
-    /// dripping bytes does not help it; an idle connection by when its last request ended.
+    /// dripping bytes does not help it; a client that takes nothing of its response by when it last took some.
     pub(crate) fn look_over(&self, now: Instant, limits: &Limits) {
-        if self.tunnel.get() || self.active.get() > 0 {
-            self.seen.set((u64::MAX, 0, false));
-            return;
-        }
-        let fresh = self.requests.get() == 0;
-        let waits_for_head = self.reading.mid_head.get() || fresh;
-        let state = (self.requests.get(), 0, waits_for_head);
-        if self.seen.replace(state) != state {
+        let seen = self.waits_for().map(|waits_for| Seen {
+            waits_for,
+            requests: self.requests.get(),
+            taken: self.activity.taken.get(),
+        });
+        let before = self.seen.replace(seen);
+        let (Some(seen), true) = (seen, before == seen) else {
             self.seen_since.set(now);
             return;
-        }
-        let (limit, ending) = match waits_for_head {
-            true => (limits.header_timeout, Ending::SlowHead),
-            false => (limits.idle_timeout, Ending::Idle),
+        };
+        let (limit, ending) = match seen.waits_for {
+            // A gateway that ends does not wait for a request that has not begun to be one.
+            WaitsFor::Head if self.ending.get() == Ending::Drain => (Duration::ZERO, Ending::SlowHead),
+            WaitsFor::Head => (limits.header_timeout, Ending::SlowHead),
+            WaitsFor::Taking => (limits.idle_timeout, Ending::Stalled),
+            WaitsFor::Request => (limits.idle_timeout, Ending::Idle),
         };
         if now.saturating_duration_since(self.seen_since.get()) >= limit {
             self.end(ending);
+        }
+    }
+
+    /// What the connection waits for from the client; `None` while the gateway or a node has the next word.
+    fn waits_for(&self) -> Option<WaitsFor> {
+        if self.tunnel.get() {
+            None
+        } else if self.activity.blocked.get() {
+            Some(WaitsFor::Taking)
+        } else if self.active.get() > 0 {
+            None
+        } else if self.activity.mid_head.get() || self.requests.get() == 0 {
+            Some(WaitsFor::Head)
+        } else {
+            Some(WaitsFor::Request)
         }
     }
 
@@ -134,6 +182,14 @@ impl Client {
         }
         self.ending.get()
     }
+
+    /// Why its requests broke off, if that was the gateway's doing.
+    pub(crate) fn why_cut(&self) -> Option<&'static str> {
+        match self.ending.get() {
+            Ending::Stalled => Some("cut off: the client took nothing of its response for limits.idle_timeout"),
+            Ending::No | Ending::Drain | Ending::SlowHead | Ending::Idle => None,
+        }
+    }
 }
 
 /// Counts a request as being served for as long as it lives.
@@ -147,6 +203,13 @@ impl Active {
     }
 }
 
+impl Active {
+    /// The client it belongs to.
+    pub(crate) fn client(&self) -> &Client {
+        &self.0
+    }
+}
+
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get() - 1);
@@ -157,17 +220,21 @@ impl Drop for Active {
 pub(crate) async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     let Arrival { stream, peer, permit, tls } = arrival;
     let view = worker.view();
-    let opened = tokio::time::timeout(view.config.limits.header_timeout, open(stream, tls.as_ref())).await;
-    let Ok(Ok((stream, first))) = opened else { return };
-    let http1 = !first.starts_with(&HTTP2_PREFACE[..14]);
-    let reading = Rc::<Reading>::default();
-    let client = Rc::new(Client::new(crate::node::client_ip(peer.ip()), http1, Rc::clone(&reading)));
+    let client = Rc::new(Client::new(crate::node::client_ip(peer.ip())));
     let entered = worker.enter(&client);
-    let io = TokioIo::new(ClientIo::new(stream, first, http1, reading));
-    drop(view);
     if worker.is_draining() {
         client.drain();
     }
+    let mut opening = pin!(tokio::time::timeout(view.config.limits.header_timeout, open(stream, tls.as_ref())));
+    let opened = poll_fn(|cx| match client.ending(cx.waker()) {
+        Ending::No => opening.as_mut().poll(cx).map(|opened| opened.ok().and_then(Result::ok)),
+        _ => Poll::Ready(None),
+    });
+    let Some((stream, first)) = opened.await else { return };
+    let http1 = !first.starts_with(&HTTP2_PREFACE[..14]);
+    client.http1.set(http1);
+    let io = TokioIo::new(ClientIo::new(stream, first, http1, Rc::clone(&client.activity)));
+    drop(view);
     if http1 {
         serve_http1(&worker, &client, io).await
     } else {
@@ -215,6 +282,7 @@ async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
     let mut http = http1::Builder::new();
     // Times are kept by the sweep: a timer of hyper's own would be set and cleared for every single request.
     http.header_read_timeout(None).max_header_size(limits.header_bytes_max);
+    http.max_buf_size(BUFFER_BYTES_MAX.max(limits.header_bytes_max));
     if limits.header_count_max != PARSER_HEADERS {
         http.max_headers(limits.header_count_max);
     }
@@ -223,7 +291,7 @@ async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
         match client.ending(cx.waker()) {
             Ending::No => {}
             Ending::Drain => Pin::new(&mut http).graceful_shutdown(),
-            ending @ (Ending::SlowHead | Ending::Idle) => return Poll::Ready(Err(ending)),
+            ending => return Poll::Ready(Err(ending)),
         }
         Pin::new(&mut http).poll(cx).map(Ok)
     })
@@ -241,9 +309,10 @@ async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
             }
         }
         Ok(Err(error)) => tracing::debug!(client = %client.ip, "client connection: {}", crate::conn::full_text(&error)),
-        Err(Ending::SlowHead) => {
-            let late = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-            let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(late)).await;
+        // Behind earlier responses, part of which may not have left yet, there is no room for another word.
+        Err(Ending::SlowHead) if client.requests.get() == 0 => {
+            let late = ErrorCode::RequestTimeout.last_words();
+            let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(late.as_bytes())).await;
         }
         Err(_) => {}
     }
@@ -296,12 +365,13 @@ async fn serve_http2(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
     let header_bytes = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
     let mut http = http2::Builder::new(Local);
     http.timer(TokioTimer::new()).max_header_list_size(header_bytes).max_concurrent_streams(HTTP2_STREAMS_MAX);
+    http.keep_alive_interval(HTTP2_PING).keep_alive_timeout(HTTP2_PING);
     let mut http = pin!(http.serve_connection(io, service));
     let result = poll_fn(|cx| {
         match client.ending(cx.waker()) {
             Ending::No => {}
             Ending::Drain | Ending::Idle => http.as_mut().graceful_shutdown(),
-            Ending::SlowHead => return Poll::Ready(Ok(())),
+            Ending::SlowHead | Ending::Stalled => return Poll::Ready(Ok(())),
         }
         http.as_mut().poll(cx)
     })

@@ -3,6 +3,7 @@
 //! Nothing is decided here. The trip dials, sends and waits; which node, whether again, and when to stop is the session's word.
 
 mod dialing;
+mod sending;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::body::RequestBody;
-use crate::conn::{ExchangeError, NodeConn};
-use crate::dial::{DialError, Dialled, Target};
+use crate::conn::{ClientFault, NodeConn};
+use crate::dial::{DialError, Dialled, RawCounter, Target};
 use crate::errors::ErrorCode;
 use crate::ledger::Ledger;
 use crate::node::{InFlight, Platform, PlatformBudget};
@@ -32,8 +33,12 @@ pub(crate) struct Trip<'p> {
     ledger: Option<Box<Ledger>>,
     /// The last real failure: what the client is told if nothing else comes.
     last: Option<(Stage, Fault)>,
+    /// What the client did wrong, if that ended the attempts.
+    client: Option<ClientFault>,
     now: Duration,
     dials: Dials,
+    /// The exchange under way: what the row says of it if the client leaves now.
+    sending: Option<Sending>,
     /// An answer that the policy would rather not take, until a further attempt begins.
     held: Option<(Box<NodeConn>, Response<Incoming>, InFlight)>,
 }
@@ -80,9 +85,19 @@ pub(crate) struct Opened {
 pub(crate) struct Failed {
     pub(crate) code: ErrorCode,
     pub(crate) fault: Option<Fault>,
+    /// The client went away: nobody is told, and nobody is to blame.
+    pub(crate) client_left: bool,
     /// A timeout was of the response, not of the dial.
     pub(crate) response_wait: bool,
     pub(crate) ledger: Box<Ledger>,
+}
+
+/// An exchange under way.
+struct Sending {
+    attempt: u32,
+    raw: RawCounter,
+    before: u64,
+    body: RequestBody,
 }
 
 /// A connection that carries the request.
@@ -115,8 +130,10 @@ impl<'p> Trip<'p> {
             session,
             ledger: Some(ledger),
             last: None,
+            client: None,
             now: Duration::ZERO,
             dials: Dials::default(),
+            sending: None,
             held: None,
         }
     }
@@ -129,6 +146,7 @@ impl<'p> Trip<'p> {
             let (attempt, in_flight) = (ready.attempt, ready.in_flight);
             let sent = self.send(attempt, &in_flight, ready.conn, &head, &body).await;
             self.time_passed();
+            self.sending = None;
             match sent {
                 Ok((conn, response)) => {
                     let verdict = self.answered(attempt, &conn, &response, &body);
@@ -235,8 +253,10 @@ impl<'p> Trip<'p> {
         self.ledger().attempt(node, now);
         let in_flight = InFlight::new(node);
         let at = self.ledger().started + now;
+        // What may be done twice by asking again is not sent into the unknown to save a system call.
+        let careful = self.session.as_ref().is_none_or(|session| !session.record().facts.idempotent);
         if !self.is_tunnel()
-            && let Some(conn) = node.take_idle(self.target.as_deref(), at)
+            && let Some(conn) = node.take_idle(self.target.as_deref(), at, careful)
         {
             let detail = self.ledger().detail(attempt);
             (detail.reused, detail.address) = (true, Some(conn.peer));
@@ -290,82 +310,11 @@ impl<'p> Trip<'p> {
         ready
     }
 
-    /// Sends the request on a connection.
-    async fn send(
-        &mut self,
-        attempt: u32,
-        in_flight: &InFlight,
-        conn: Conn,
-        head: &Head,
-        body: &RequestBody,
-    ) -> Result<(Box<NodeConn>, Response<Incoming>), ExchangeError> {
-        let was_idle = matches!(conn, Conn::Idle(_));
-        self.ledger().detail(attempt).stage = Stage::Send;
-        let error = match self.send_once(conn, head, body).await {
-            Err(error) if was_idle && error.is_of_the_connection() && body.is_whole() => error,
-            result => return result,
-        };
-        // An idle connection that broke before a byte of the request left says nothing about the node: it may have
-        // closed the connection for its age. The same attempt dials it once afresh.
-        tracing::debug!(node = %in_flight.0.tag, error = %error.text, "an idle connection was closed; dialling afresh");
-        self.ledger().detail(attempt).reused = false;
-        self.time_passed();
-        let by = self.until(self.now() + self.platform.policy.connect_timeout()).expect("the trip has its ledger");
-        self.dials.start(self.worker, attempt, InFlight::new(&in_flight.0), self.target.clone(), by);
-        let ended = self.dials.next(None).await.expect("one dial was started");
-        match ended.result {
-            Ok(dialled) => self.send_once(Conn::Fresh(dialled), head, body).await,
-            Err(error) => Err(ExchangeError::of_dial(&error)),
-        }
-    }
-
-    async fn send_once(
-        &self,
-        conn: Conn,
-        head: &Head,
-        body: &RequestBody,
-    ) -> Result<(Box<NodeConn>, Response<Incoming>), ExchangeError> {
-        let timeout = self.platform.policy.response_timeout();
-        let conn = match conn {
-            Conn::Idle(conn) => conn,
-            Conn::Fresh(dialled) => NodeConn::start(dialled.io, dialled.peer, timeout).await?,
-        };
-        let give_up = self.until(self.now() + timeout).expect("the trip has its ledger until it arrives");
-        conn.exchange(head.clone().with(body.clone()), timeout, give_up).await
-    }
-
-    /// A response head came.
-    fn answered(
-        &mut self,
-        attempt: u32,
-        conn: &NodeConn,
-        response: &Response<Incoming>,
-        body: &RequestBody,
-    ) -> Verdict {
-        let detail = self.ledger().detail(attempt);
-        (detail.stage, detail.written_bytes) = (Stage::Body, conn.moved().0);
-        let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
-        self.finished(attempt, Outcome::Answered { status, retry_after, body: left(body) })
-    }
-
     fn arrived(&mut self, conn: Box<NodeConn>, response: Response<Incoming>, in_flight: InFlight) -> Box<Answer> {
         let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
         let record = self.session.take().map(Session::into_record);
         ledger.decided(record.expect("the session lives as long as the trip"));
         Box::new(Answer { response, conn, in_flight, target: self.target.take(), ledger })
-    }
-
-    fn send_failed(&mut self, attempt: u32, error: &ExchangeError, body: &RequestBody) {
-        let now = self.now();
-        let detail = self.ledger().detail(attempt);
-        (detail.stage, detail.fault, detail.errno) = (error.stage, Some(error.fault), error.errno);
-        detail.message = Some(crate::log::AttemptDetail::message(&error.text));
-        detail.written_bytes = error.written_bytes;
-        detail.duration = now.saturating_sub(detail.started);
-        self.last = Some((error.stage, error.fault));
-        let failure = Failure { stage: error.stage, fault: error.fault, sent: error.sent, body: left(body) };
-        self.finished(attempt, Outcome::Failed(failure));
     }
 
     /// The session stopped: what the client is told is the real last error.
@@ -376,13 +325,16 @@ impl<'p> Trip<'p> {
         }
         let code = match self.last {
             None => ErrorCode::NoAvailableNodes,
+            Some((_, Fault::Cancelled)) if self.client == Some(ClientFault::Silent) => ErrorCode::RequestTimeout,
+            Some((_, Fault::Cancelled)) => ErrorCode::BadRequest("The request's body is malformed"),
             Some((_, Fault::Denied)) => ErrorCode::TargetDenied,
             Some((_, Fault::Timeout)) => ErrorCode::UpstreamTimeout,
             Some((stage, _)) if stage < Stage::Send => ErrorCode::UpstreamConnectFailed,
             Some(_) => ErrorCode::UpstreamRequestFailed,
         };
         let response_wait = self.last.is_some_and(|(stage, _)| stage >= Stage::Send);
-        Box::new(Failed { code, fault: self.last.map(|(_, fault)| fault), response_wait, ledger })
+        let client_left = self.client == Some(ClientFault::Left);
+        Box::new(Failed { code, fault: self.last.map(|(_, fault)| fault), client_left, response_wait, ledger })
     }
 }
 
@@ -394,18 +346,16 @@ impl Drop for Trip<'_> {
                 let detail = ledger.detail(attempt);
                 (detail.stage, detail.address, detail.fault) = (stage, peer, Some(Fault::Cancelled));
             }
+            if let Some(Sending { attempt, raw, before, body }) = self.sending.take() {
+                let detail = ledger.detail(attempt);
+                detail.written_bytes = raw.written() - before;
+                if detail.written_bytes > 0 && body.is_ended() {
+                    detail.stage = Stage::AwaitHead;
+                }
+                ledger.egress = detail.written_bytes;
+            }
             session.cancelled(ledger.now());
             ledger.decided(session.into_record());
         }
     }
-}
-
-fn left(body: &RequestBody) -> BodyLeft {
-    if body.is_whole() { BodyLeft::Whole } else { BodyLeft::Consumed }
-}
-
-/// `Retry-After` in seconds; the form with a date is rare and needs a wall clock, so it is not honoured.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
 }

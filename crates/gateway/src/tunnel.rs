@@ -178,6 +178,8 @@ impl Direction {
                         }
                         let mut into = ReadBuf::new(buffer);
                         match Pin::new(&mut *from).poll_read(cx, &mut into) {
+                            // A TLS peer that closes without saying so has closed; a tunnel promises no more than bytes.
+                            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
                             Poll::Ready(result) => result.map_err(SideError::Read)?,
                             // What was written into a TLS stream may still lie in its buffer.
                             Poll::Pending => {

@@ -97,13 +97,14 @@ impl Wire {
         self.stream
     }
 
-    /// What the kernel knows of an idle connection: `Err` if it broke, `Ok(false)` if the peer has closed it.
+    /// What the kernel knows of an idle connection: `Err` if it broke, `Ok(false)` if the peer has closed it or spoken
+    /// unasked.
     fn is_alive(&self) -> io::Result<bool> {
         use rustix::net::{RecvFlags, recv};
         let mut byte = [0u8; 1];
         match recv(self.stream.tcp(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Ok(false),
-            Ok(_) => Ok(true),
+            // The end, or bytes that nobody asked for: a 408 before a close, say. It must not become the next answer.
+            Ok(_) => Ok(false),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(true),
             Err(errno) => Err(errno.into()),
         }

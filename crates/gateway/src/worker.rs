@@ -103,6 +103,11 @@ impl Worker {
         self.draining.get()
     }
 
+    /// Whether what still runs is being cut off.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// A client came: it is looked over by the sweep until it leaves.
     pub(crate) fn enter(self: &Rc<Self>, client: &Rc<Client>) -> Entered {
         let number = self.next_client.get();
@@ -169,9 +174,13 @@ impl Worker {
             }
         }
         orders.close();
-        while !self.clients.borrow().is_empty() && !self.cut.load(Ordering::Relaxed) {
+        while !self.clients.borrow().is_empty() && !self.is_cut() {
             tick.tick().await;
             self.log.borrow_mut().flush();
+            ticks += 1;
+            if ticks % TICKS_PER_SWEEP == 0 {
+                self.sweep();
+            }
         }
         self.log.borrow_mut().flush();
     }

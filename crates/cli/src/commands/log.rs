@@ -47,8 +47,8 @@ pub(crate) struct LogArgs {
     /// Take --platform, --account and --target as a part of the name, in whatever case
     #[arg(long)]
     fuzzy: bool,
-    /// Only with this status
-    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..=599))]
+    /// Only with this status; 0 for those that got no response
+    #[arg(long, value_name = "CODE", value_parser = status)]
     status: Option<u16>,
     /// Only those that the network failed
     #[arg(long)]
@@ -56,15 +56,22 @@ pub(crate) struct LogArgs {
     /// Only those with more than one attempt
     #[arg(long)]
     retried: bool,
-    /// Only those that started after: a time such as 2026-01-02T03:04:05Z, or how long ago, such as 90s, 10m, 2h, 1d
+    /// Only those that started after: a time such as 2026-01-02T03:04:05Z, "2026-01-02 03:04" or 2026-01-02 (UTC if it
+    /// does not say), or how long ago, such as 90s, 15m, 2h, 1d
     #[arg(long, value_name = "WHEN")]
     since: Option<When>,
-    /// Only those that started before
+    /// Only those that started before; a date is its first moment
     #[arg(long, value_name = "WHEN")]
     until: Option<When>,
     /// Directory of the request log
     #[arg(long, value_name = "DIR", env = "HANDOVER_DATA_DIR", default_value = "handover-data")]
     data_dir: PathBuf,
+}
+
+/// A status as the log shows it: 0 if the client got none.
+fn status(text: &str) -> Result<u16, String> {
+    let known = text.parse().ok().filter(|status| matches!(status, 0 | 100..=599));
+    known.ok_or_else(|| "allowed is 100 to 599, or 0 for no response".to_owned())
 }
 
 const NONE_YET: &str = "\

@@ -1,6 +1,7 @@
 //! Nodes: how they are spoken to and where they are.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use sha2::{Digest, Sha256};
 
@@ -110,6 +111,22 @@ impl NodeConfig {
             NodeKind::Direct => String::new(),
             _ if self.host.contains(':') => format!("[{}]:{}", self.host, self.port),
             _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// Whether the node is at `listen` itself, as far as its URL tells: an address, or `localhost`. No name is looked up.
+    pub(super) fn is_at(&self, listen: SocketAddr) -> bool {
+        if self.kind == NodeKind::Direct || listen.port() == 0 || self.port != listen.port() {
+            return false;
+        }
+        let own = listen.ip().to_canonical();
+        match self.host.parse::<IpAddr>() {
+            // Dialling the address of no host reaches this one, and listening on it is listening on every address.
+            Ok(ip) => {
+                let ip = ip.to_canonical();
+                ip == own || (own.is_unspecified() && ip.is_loopback()) || (ip.is_unspecified() && own.is_loopback())
+            }
+            Err(_) => self.host == "localhost" && (own.is_loopback() || own.is_unspecified()),
         }
     }
 

@@ -1,15 +1,13 @@
 //! From drafts to a configuration: what depends on more than one key, and the promises that [`Config`] makes.
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use super::drafts::Drafts;
 use super::keys::Root;
-use super::value::{Draft, one_line};
-use super::{Config, ConfigError, ConfigErrors, ListenTls};
+use super::value::Draft;
+use super::{Config, ConfigError, ConfigErrors};
 
+mod files;
 mod nodes;
 mod platforms;
 
@@ -22,8 +20,8 @@ pub(super) fn resolve(mut drafts: Drafts) -> Result<Config, ConfigErrors> {
     let declared = nodes::declared(&drafts, &mut errors);
     let pools = platforms::pools(&drafts, &declared, &mut errors);
     check_token(&drafts.root, &mut errors);
-    let tls = tls(&drafts.root, &mut errors);
-    check_files(&drafts.root, &mut errors);
+    let tls = files::tls(&drafts.root, &mut errors);
+    files::check_files(&drafts.root, &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
     }
@@ -67,43 +65,4 @@ fn check_token(root: &Draft<Root>, errors: &mut Vec<ConfigError>) {
                 .into(),
         });
     }
-}
-
-fn tls(root: &Draft<Root>, errors: &mut Vec<ConfigError>) -> Option<ListenTls> {
-    let both = "certificate and key come together: set both tls.cert and tls.key, or neither";
-    match (&root.values.tls_cert, &root.values.tls_key) {
-        (Some(cert), Some(key)) => Some(ListenTls { cert: cert.clone(), key: key.clone() }),
-        (Some(_), None) if !root.places.contains_key("tls.key") => {
-            errors.push(root.error("tls.cert", "a certificate without a key", both));
-            None
-        }
-        (None, Some(_)) if !root.places.contains_key("tls.cert") => {
-            errors.push(root.error("tls.key", "a key without a certificate", both));
-            None
-        }
-        _ => None,
-    }
-}
-
-/// Files named are there and readable: better said now than when the first client comes.
-fn check_files(root: &Draft<Root>, errors: &mut Vec<ConfigError>) {
-    let values = &root.values;
-    let tls = values
-        .tls_cert
-        .iter()
-        .map(|path| ("tls.cert", path))
-        .chain(values.tls_key.iter().map(|path| ("tls.key", path)));
-    let files: Vec<(&'static str, &PathBuf)> =
-        tls.chain(values.ca_files.iter().map(|path| ("ca_files", path))).collect();
-    for (key, path) in files {
-        if let Err(error) = readable(path) {
-            let found = format!("\"{}\"", one_line(&path.to_string_lossy()));
-            errors.push(root.error(key, found, format!("allowed: a file that can be read, but: {error}")));
-        }
-    }
-}
-
-fn readable(path: &Path) -> io::Result<()> {
-    let is_directory = File::open(path)?.metadata()?.is_dir();
-    if is_directory { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 mod errors;
+mod files;
 mod pools;
 mod properties;
 mod values;
@@ -32,6 +33,13 @@ fn errors_of(text: &str) -> String {
     shown(from_file(text))
 }
 
+/// The place, key and found part of the only error of a file, and the whole.
+fn one(text: &str) -> String {
+    let errors = errors_of(text);
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    errors
+}
+
 fn shown(result: Result<Config, ConfigErrors>) -> String {
     let errors = result.expect_err("the configuration should have been refused").to_string();
     errors.replace(&format!("{FILE}:"), "")
@@ -39,6 +47,13 @@ fn shown(result: Result<Config, ConfigErrors>) -> String {
 
 fn texts(items: &[&str]) -> Vec<String> {
     items.iter().map(|item| (*item).to_owned()).collect()
+}
+
+/// A certificate of its own and its key, in PEM.
+fn certificate_and_key() -> [String; 2] {
+    let key = rcgen::KeyPair::generate().expect("random numbers");
+    let params = rcgen::CertificateParams::new(texts(&["gateway.example"])).expect("a name");
+    [params.self_signed(&key).expect("signed").pem(), key.serialize_pem()]
 }
 
 /// The tags of a platform's nodes.

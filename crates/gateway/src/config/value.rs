@@ -1,6 +1,6 @@
 //! Values: from what a source has written to what a key stores, or an error that says what is allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::keys::{Fallback, Form, Items, Key, Refused, Shown, Zero};
@@ -31,6 +31,8 @@ pub(super) struct Draft<T> {
     pub(super) values: T,
     /// Where each key that was named was named last, whether or not its value was good.
     pub(super) places: BTreeMap<&'static str, Place>,
+    /// Keys whose last value was refused, so that nothing can be concluded from what is stored for them.
+    broken: BTreeSet<&'static str>,
     /// Where the scope as a whole is written.
     pub(super) header: Place,
     /// What names of keys are shown with: `platform "api".`, or nothing for the top level.
@@ -40,7 +42,7 @@ pub(super) struct Draft<T> {
 impl<T: Default> Draft<T> {
     /// A draft with every default of its table.
     pub(super) fn new(keys: &'static [Key<T>], header: Place, prefix: String) -> Self {
-        let mut draft = Self { values: T::default(), places: BTreeMap::new(), header, prefix };
+        let mut draft = Self { values: T::default(), places: BTreeMap::new(), broken: BTreeSet::new(), header, prefix };
         let mut errors = Vec::new();
         for key in keys {
             if let Fallback::Value(text) = key.fallback {
@@ -56,6 +58,7 @@ impl<T: Default> Draft<T> {
 impl<T> Draft<T> {
     /// Stores a value, or says what is wrong with it.
     pub(super) fn set(&mut self, key: &'static Key<T>, raw: &Raw, place: Place, errors: &mut Vec<ConfigError>) {
+        let before = errors.len();
         let mut error = |(source, found, allowed)| {
             errors.push(ConfigError { source, key: format!("{}{}", self.prefix, key.name), found, allowed });
         };
@@ -75,7 +78,17 @@ impl<T> Draft<T> {
                 let _ = store(form, &mut self.values, raw, &place).map_err(&mut error);
             }
         }
+        if errors.len() > before {
+            self.broken.insert(key.name);
+        } else {
+            self.broken.remove(key.name);
+        }
         self.places.insert(key.name, place);
+    }
+
+    /// Whether the last value of a key was refused: what is stored for it is not what was meant.
+    pub(super) fn is_broken(&self, key: &str) -> bool {
+        self.broken.contains(key)
     }
 
     /// The place of a key, or of the scope if the key was not named.

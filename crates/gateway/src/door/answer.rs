@@ -24,7 +24,7 @@ use crate::tunneling::Takeover;
 /// A response of the gateway's own to a request that went nowhere.
 pub(super) fn refused(code: ErrorCode, client: &Client) -> Response<ResponseBody> {
     let mut response = own(code, None, false);
-    if client.http1 && matches!(code, ErrorCode::BadRequest(_)) {
+    if client.is_http1() && matches!(code, ErrorCode::BadRequest(_)) {
         // Where a message was malformed, what follows it cannot be trusted to be the next one.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -52,11 +52,16 @@ fn own(code: ErrorCode, fault: Option<Fault>, response_wait: bool) -> Response<R
 
 /// The failure of a request whose attempts are over: the real last error, and the id to ask `handover explain` about.
 pub(super) fn failed(failed: Failed) -> Response<ResponseBody> {
-    let Failed { code, fault, response_wait, mut ledger } = failed;
+    let Failed { code, fault, client_left, response_wait, mut ledger } = failed;
     let mut response = own(code, fault, response_wait);
     response.headers_mut().insert(errors::ID_HEADER, shown(ledger.id));
-    ledger.answered(code.status().as_u16(), Some(code));
-    ledger.close(false);
+    if client_left {
+        // The row of a request that its client gave up: the ledger writes it by itself.
+        drop(ledger);
+    } else {
+        ledger.answered(code.status().as_u16(), Some(code));
+        ledger.close(fault == Some(Fault::Cancelled));
+    }
     response
 }
 
@@ -112,7 +117,13 @@ pub(super) async fn switched(answer: Answer, websocket: bool, client: &Rc<Client
 
 fn no_tunnel(mut ledger: Box<Ledger>, fault: Fault, text: &str) -> Response<ResponseBody> {
     ledger.broke(Stage::AwaitHead, fault, None, text);
-    failed(Failed { code: ErrorCode::UpstreamRequestFailed, fault: Some(fault), response_wait: false, ledger })
+    failed(Failed {
+        code: ErrorCode::UpstreamRequestFailed,
+        fault: Some(fault),
+        client_left: false,
+        response_wait: false,
+        ledger,
+    })
 }
 
 /// The control plane's pages. More than health comes with the API.

@@ -14,6 +14,10 @@ use super::RequestId;
 /// The longest message kept of an attempt, in bytes: the length Resin keeps, enough for a nested error of a TLS library.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
+/// Where the documentation of Rust libraries is: rustls names a page there behind what it has to say of a connection that
+/// ended without close_notify. It tells the one who builds the gateway, and nobody who reads a log.
+const DOCUMENTATION: &str = "https://docs.rs/";
+
 /// The way a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
@@ -103,10 +107,18 @@ pub struct AttemptDetail {
 }
 
 impl AttemptDetail {
-    /// `text` with each run of white space as one space, cut to [`MESSAGE_BYTES_MAX`] bytes at a character's border.
+    /// `text` with each run of white space as one space, without addresses of a library's documentation, cut to
+    /// [`MESSAGE_BYTES_MAX`] bytes at a character's border.
     pub fn message(text: &str) -> Box<str> {
         let mut short = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
+        let mut is_address_last = false;
         for word in text.split_whitespace() {
+            let before = word.find(DOCUMENTATION).map(|at| word[..at].trim_end_matches(['(', '[', '<', '`']));
+            is_address_last = before.is_some();
+            let word = before.unwrap_or(word);
+            if word.is_empty() {
+                continue;
+            }
             if !short.is_empty() {
                 short.push(' ');
             }
@@ -116,6 +128,10 @@ impl AttemptDetail {
                 short.truncate(end.expect("0 is always a border"));
                 break;
             }
+        }
+        if is_address_last {
+            // What announced the address: `…: https://…`.
+            short.truncate(short.trim_end_matches([':', ',', ' ']).len());
         }
         short.into_boxed_str()
     }
@@ -174,5 +190,17 @@ mod tests {
         let long = AttemptDetail::message(&format!("x{}", "é".repeat(400)));
         assert_eq!(long.len(), 511);
         assert_eq!(AttemptDetail::message(&"ab ".repeat(400)).len(), 512);
+    }
+
+    #[test]
+    fn a_message_does_not_send_its_reader_to_the_documentation_of_a_library() {
+        let shown = |text| AttemptDetail::message(text).into_string();
+        let rustls = "peer closed connection without sending TLS close_notify: \n\
+            https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
+        assert_eq!(shown(rustls), "peer closed connection without sending TLS close_notify");
+        assert_eq!(shown("tls:https://docs.rs/x"), "tls");
+        assert_eq!(shown("a: (https://docs.rs/x): b:"), "a: b:");
+        assert_eq!(shown("not found: https://example.com/docs.rs/"), "not found: https://example.com/docs.rs/");
+        assert_eq!(shown("https://docs.rs/x"), "");
     }
 }

@@ -34,19 +34,26 @@ pub(super) fn declared(drafts: &Drafts, errors: &mut Vec<ConfigError>) -> Declar
     for draft in &drafts.nodes {
         let Some(node) = node_of(draft, errors) else { continue };
         if !overridden(root, list_of(&node)) {
-            let key = if draft.places.contains_key("tag") { "tag" } else { "url" };
-            placed.push(Placed { node, key: format!("node.{key}"), place: draft.place(key) });
+            let tag_key = if draft.places.contains_key("tag") { "tag" } else { "url" };
+            placed.push(Placed {
+                node,
+                key: "node.url".into(),
+                place: draft.place("url"),
+                tag_key: format!("node.{tag_key}"),
+                tag_place: draft.place(tag_key),
+            });
         }
     }
     for (key, nodes) in [("nodes", &root.values.nodes), ("origins", &root.values.origins)] {
-        let item = |node: &NodeConfig| Placed { node: node.clone(), key: key.into(), place: root.place(key) };
+        let item = |node: &NodeConfig| Placed::of(node.clone(), key, root.place(key));
         placed.extend(nodes.iter().map(item));
     }
     check_tags(&placed, errors);
+    check_addresses(&placed, root, errors);
     let broken = lists_broken || errors.len() > before || drafts.nodes.iter().any(|draft| draft.values.url.is_none());
     if placed.is_empty() && !broken {
         let node = NodeConfig::new(NodeKind::Direct, String::new(), 0, None, None);
-        placed.push(Placed { node, key: "nodes".into(), place: Place::Default });
+        placed.push(Placed::of(node, "nodes", Place::Default));
     }
     Declared {
         nodes: placed.into_iter().map(|placed| placed.node).collect(),
@@ -55,11 +62,20 @@ pub(super) fn declared(drafts: &Drafts, errors: &mut Vec<ConfigError>) -> Declar
     }
 }
 
-/// A node with the key that named it.
+/// A node with the keys that say where it is and what it is called.
 struct Placed {
     node: NodeConfig,
     key: String,
     place: Place,
+    tag_key: String,
+    tag_place: Place,
+}
+
+impl Placed {
+    /// A node that one URL says all of.
+    fn of(node: NodeConfig, key: &str, place: Place) -> Self {
+        Self { node, key: key.into(), place: place.clone(), tag_key: key.into(), tag_place: place }
+    }
 }
 
 fn list_of(node: &NodeConfig) -> &'static str {
@@ -114,7 +130,7 @@ fn node_of(draft: &Draft<NodeDraft>, errors: &mut Vec<ConfigError>) -> Option<No
 
 fn check_tags(placed: &[Placed], errors: &mut Vec<ConfigError>) {
     let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
-    for Placed { node, key, place } in placed {
+    for Placed { node, tag_key: key, tag_place: place, .. } in placed {
         if let Some(other) = first.get(node.tag.as_str()) {
             errors.push(ConfigError {
                 source: place.clone(),
@@ -125,5 +141,21 @@ fn check_tags(placed: &[Placed], errors: &mut Vec<ConfigError>) {
         } else {
             first.insert(&node.tag, place);
         }
+    }
+}
+
+/// A node that is the gateway itself would send it every request again, until something gives way.
+fn check_addresses(placed: &[Placed], root: &Draft<Root>, errors: &mut Vec<ConfigError>) {
+    if root.is_broken("listen") {
+        return;
+    }
+    let listen = root.values.listen;
+    for Placed { node, key, place, .. } in placed.iter().filter(|placed| placed.node.is_at(listen)) {
+        errors.push(ConfigError {
+            source: place.clone(),
+            key: key.clone(),
+            found: format!("\"{}\", this gateway's own address", one_line(&node.url_shown())),
+            allowed: format!("allowed: another address than listen has, {listen}: every request would come back"),
+        });
     }
 }

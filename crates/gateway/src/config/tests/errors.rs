@@ -1,15 +1,6 @@
 //! Every kind of error: its place, the key, what was found, what is allowed; and all of them at once.
 
-use std::path::Path;
-
 use super::*;
-
-/// The place, key and found part of the only error of a file, and the whole.
-fn one(text: &str) -> String {
-    let errors = errors_of(text);
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    errors
-}
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "one file with every kind of error, and what is said of it")]
@@ -264,28 +255,6 @@ fn tags_are_unique_over_all_ways_to_declare_a_node() {
     let both = one("[[node]]\ntag = \"a\"\nurl = \"direct#b\"");
     assert_eq!(both, "2:7: node.tag: found \"a\"; the URL ends with another, #b");
     assert!(from_file("[[node]]\nkind = \"direct\"\ntag = \"a\"\n[[node]]\nkind = \"direct\"\ntag = \"b\"").is_ok());
-}
-
-#[test]
-fn files_that_cannot_be_read_are_errors_of_the_key_that_names_them() {
-    let directory = tempfile::tempdir().unwrap();
-    let missing = directory.path().join("missing.pem");
-    let text = format!("ca_files = [{missing:?}, {:?}]\n[tls]\ncert = {missing:?}\n", directory.path());
-    let errors = errors_of(&text);
-    assert_eq!(errors.matches("allowed: a file that can be read, but: ").count(), 3, "{errors}");
-    assert!(errors.contains("tls.cert: found a certificate without a key"), "{errors}");
-    assert!(one("[tls]\nkey = \"/dev/null\"").contains("tls.key: found a key without a certificate"));
-    let load = |path: &Path| Config::load(Sources { file: Some(path.to_owned()), ..Sources::default() });
-    let error = load(&missing).expect_err("missing").to_string();
-    assert!(error.contains("missing.pem: found a file that cannot be read: No such file"), "{error}");
-    let latin = directory.path().join("latin.toml");
-    std::fs::write(&latin, b"# a\nlisten = \"\xe4\"").unwrap();
-    let error = load(&latin).expect_err("not UTF-8").to_string();
-    assert!(error.contains("found bytes that are not UTF-8 in line 2"), "{error}");
-    std::fs::File::create(&latin).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
-    assert!(load(&latin).expect_err("too large").to_string().contains("more than 8 MiB"));
-    std::fs::write(&latin, "workers = 2").unwrap();
-    assert_eq!(load(&latin).unwrap().workers, 2);
 }
 
 #[test]

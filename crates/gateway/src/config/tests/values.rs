@@ -193,7 +193,7 @@ fn flags_win_over_environment_over_file() {
 fn every_key_is_read_from_the_environment() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a,b.pem");
-    std::fs::write(&file, "").unwrap();
+    std::fs::write(&file, certificate_and_key().concat()).unwrap();
     let file = file.to_str().unwrap();
     let list = format!("[{file:?}]");
     let env = [
