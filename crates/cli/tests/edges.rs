@@ -1,11 +1,11 @@
 //! Where versions of HTTP meet and where messages are unusual: what then goes on must still be whole, and nothing more.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use handover_testkit::{
-    Act, Answer, Arrival, Body, Client, Door, GatewayBuilder, GatewayProcess, Origin, RequestSeen, bounded,
+    Act, Answer, Arrival, Body, Client, Door, GatewayBuilder, GatewayProcess, Origin, RequestSeen, basic, bounded,
 };
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -13,7 +13,8 @@ use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::handshake;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 type H2Body = BoxBody<Bytes, Infallible>;
 
@@ -208,4 +209,59 @@ async fn a_port_is_digits_at_every_door_and_in_both_versions() {
         assert_eq!((answer.status().as_u16(), origin.request_count()), (400, 0));
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_guesses_tokens_is_shut_out_and_nobody_else() {
+    bounded(async {
+        let origin = Origin::answering("served").await;
+        let gateway = gateway().node("direct").token("sesame").env("HANDOVER_WORKERS", "1").start().await;
+        let (addr, target) = (gateway.addr(), origin.addr());
+        let reverse = |token: &str| format!("GET /{token}/Default/http/{target}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+        let forward = |method: &str, uri: &str, credentials: Option<&str>| {
+            let field = credentials.map(|c| format!("Proxy-Authorization: {}\r\n", basic(c))).unwrap_or_default();
+            format!("{method} {uri} HTTP/1.1\r\nHost: h\r\n{field}\r\n")
+        };
+        let (url, authority) = (format!("http://{target}/"), target.to_string());
+        let code = async |bytes: String| Client::once(addr, bytes).await.code().to_owned();
+        for _ in 0..30 {
+            assert_eq!(code(reverse("old")).await, "AUTH_FAILED", "one wrong token is no guessing");
+        }
+        for n in 0..19 {
+            let bytes = if n % 2 == 0 {
+                reverse(&format!("guess{n}"))
+            } else {
+                forward("GET", &url, Some(&format!("Default:guess{n}")))
+            };
+            assert_eq!(code(bytes).await, "AUTH_FAILED", "{n}");
+        }
+        for token in ["guess", "sesame"] {
+            let credentials = format!("Default:{token}");
+            let asked = [
+                reverse(token),
+                forward("GET", &url, Some(&credentials)),
+                forward("CONNECT", &authority, Some(&credentials)),
+            ];
+            for bytes in asked {
+                let answer = Client::once(addr, bytes).await;
+                assert_eq!((answer.status(), answer.code()), (429, "TOO_MANY_AUTH_FAILURES"), "{token}");
+                assert_eq!(answer.header("retry-after"), Some("10"));
+            }
+        }
+        assert_eq!(code(forward("GET", &url, None)).await, "AUTH_REQUIRED");
+        assert_eq!(origin.request_count(), 0);
+        assert_eq!(from_another_address(addr, &reverse("sesame")).await, "served");
+    })
+    .await;
+}
+
+/// Sends a request from 127.0.0.2 and reads the answer's body.
+async fn from_another_address(addr: SocketAddr, request: &str) -> String {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).expect("all of 127.0.0.0/8 is this machine");
+    let mut tcp = socket.connect(addr).await.expect("the gateway listens");
+    tcp.write_all(request.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1).as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.expect("an answer");
+    answer.split_once("\r\n\r\n").expect("a head").1.to_owned()
 }

@@ -3,17 +3,18 @@
 mod answer;
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use handover_core::{Facts, is_idempotent};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::checks::{self, Form};
-use crate::config::Forwarded;
+use crate::config::{Forwarded, Token};
 use crate::dial::Target;
 use crate::errors::ErrorCode;
 use crate::headers;
@@ -69,7 +70,7 @@ pub(crate) async fn handle(
             response
         }
         Form::Origin if is_control_plane(request.uri().path()) => answer::control_plane(&request),
-        form => match route(&view, form, &request) {
+        form => match route(&worker, &client, &view, form, &request) {
             Ok(routed) => match barred(&view, &routed) {
                 None => exchange(&worker, &client, &view, routed, request).await,
                 Some(code) => {
@@ -115,10 +116,16 @@ fn is_control_plane(path: &str) -> bool {
 }
 
 /// Finds platform and target of a request that is not a tunnel.
-fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed, ErrorCode> {
+fn route(
+    worker: &Worker,
+    client: &Client,
+    view: &View,
+    form: Form,
+    request: &Request<Incoming>,
+) -> Result<Routed, ErrorCode> {
     if let Form::Forward(target, authority) = form {
-        let identity = identity::of_forward(request.headers(), view.config.proxy_token.as_ref())?;
-        return carried(view, Door::Forward, identity, target, &authority, own_path(request.uri()), None);
+        let (platform, account) = proxied(worker, client, view, request.headers())?;
+        return carried(platform, account, Door::Forward, target, &authority, own_path(request.uri()), None);
     }
     let host = checks::host_of(request.headers(), request.uri());
     let token = view.config.proxy_token.as_ref();
@@ -127,12 +134,43 @@ fn route(view: &View, form: Form, request: &Request<Incoming>) -> Result<Routed,
     if let (Some(route), false) = (view.config.route(host, request.uri().path()), is_own) {
         return to_origins(&view.platforms[route.platform], host, request);
     }
-    let reverse = reverse::parse(request.uri(), token)?;
-    let mut identity = reverse.identity;
-    if let Some(account) = request.headers().get(headers::ACCOUNT).and_then(|v| v.to_str().ok()) {
-        identity.account = account.trim().to_owned();
+    let presented = reverse::first_segment(request.uri().path()).as_bytes();
+    let reverse = limited(worker, client, token, presented, reverse::parse(request.uri(), token))?;
+    let platform = platform_of(view, &reverse.identity)?;
+    let account = request.headers().get(headers::ACCOUNT).and_then(|v| v.to_str().ok());
+    let account = account.map_or(reverse.identity.account, |account| account.trim().to_owned());
+    carried(platform, account, Door::Reverse, reverse.target, &reverse.authority, reverse.path, Some(reverse.prefix))
+}
+
+/// Platform and account of a request that comes as to a proxy.
+fn proxied<'v>(
+    worker: &Worker,
+    client: &Client,
+    view: &'v View,
+    headers: &HeaderMap,
+) -> Result<(&'v Rc<Platform>, String), ErrorCode> {
+    let token = view.config.proxy_token.as_ref();
+    let presented = headers.get(header::PROXY_AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    let identity = limited(worker, client, token, presented, identity::of_forward(headers, token))?;
+    Ok((platform_of(view, &identity)?, identity.account))
+}
+
+fn platform_of<'v>(view: &'v View, identity: &Identity) -> Result<&'v Rc<Platform>, ErrorCode> {
+    view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)
+}
+
+/// What reading the credentials came to, unless their client has presented too many wrong ones.
+fn limited<T>(
+    worker: &Worker,
+    client: &Client,
+    token: Option<&Token>,
+    presented: &[u8],
+    read: Result<T, ErrorCode>,
+) -> Result<T, ErrorCode> {
+    if token.is_none() || matches!(read, Err(ErrorCode::AuthRequired)) {
+        return read;
     }
-    carried(view, Door::Reverse, identity, reverse.target, &reverse.authority, reverse.path, Some(reverse.prefix))
+    worker.auth_limit.borrow_mut().judged(client.ip, presented, read, Instant::now())
 }
 
 fn own_path(uri: &Uri) -> PathAndQuery {
@@ -141,20 +179,19 @@ fn own_path(uri: &Uri) -> PathAndQuery {
 
 /// A request that nodes carry to the target it names.
 fn carried(
-    view: &View,
+    platform: &Rc<Platform>,
+    account: String,
     door: Door,
-    identity: Identity,
     target: Target,
     authority: &Authority,
     path: PathAndQuery,
     prefix: Option<String>,
 ) -> Result<Routed, ErrorCode> {
-    let platform = view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)?;
     let scheme = if target.tls { "https" } else { "http" };
     Ok(Routed {
         door,
         platform: Rc::clone(platform),
-        account: identity.account,
+        account,
         target_host: authority.as_str().into(),
         target_url: format!("{scheme}://{authority}{path}").into(),
         uri: Uri::from(path),
@@ -257,11 +294,7 @@ async fn connect(
     target: Target,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let routed = identity::of_forward(request.headers(), view.config.proxy_token.as_ref()).and_then(|identity| {
-        let platform = view.platform(&identity.platform).ok_or(ErrorCode::PlatformNotFound)?;
-        Ok((Rc::clone(platform), identity))
-    });
-    let (platform, identity) = match routed {
+    let (platform, account) = match proxied(worker, client, view, request.headers()) {
         Ok(routed) => routed,
         Err(code) => return answer::refused(code, client),
     };
@@ -269,16 +302,16 @@ async fn connect(
     let asked = Asked {
         door: Door::Connect,
         client: Active::new(client),
-        account: identity.account.into(),
+        account: account.into(),
         target_host: authority.into(),
         target_url: Box::default(),
         method: Method::CONNECT,
     };
     let ledger = Ledger::new(Rc::clone(worker), asked);
-    if let Some(code) = bar(view, &platform, &target) {
-        return answer::turned_away(code, &platform, ledger);
+    if let Some(code) = bar(view, platform, &target) {
+        return answer::turned_away(code, platform, ledger);
     }
-    let trip = Trip::new(worker, &platform, Some(Rc::new(target)), Facts::default(), ledger);
+    let trip = Trip::new(worker, platform, Some(Rc::new(target)), Facts::default(), ledger);
     match trip.open().await {
         Ok(opened) if request.version() == Version::HTTP_2 => tunneling::accept_http2(*opened, request, view),
         Ok(opened) => tunneling::accept_http1(*opened, client, view),

@@ -6,6 +6,8 @@
 use handover_core::Fault;
 use http::{HeaderValue, StatusCode, header};
 
+use crate::auth_limit;
+
 /// The header that names the error code.
 pub const ERROR_HEADER: http::HeaderName = http::HeaderName::from_static("x-handover-error");
 /// The header that carries the request's id, for `handover explain ID`.
@@ -18,6 +20,8 @@ pub enum ErrorCode {
     AuthRequired,
     /// A wrong token.
     AuthFailed,
+    /// Too many different wrong tokens came from the client's address of late.
+    TooManyAuthFailures,
     /// The request breaks a rule of HTTP that a gateway must enforce; the text says which.
     BadRequest(&'static str),
     /// Reverse door: fewer than four segments, or a bad escape.
@@ -50,9 +54,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests and documentation.
-    pub const ALL: [ErrorCode; 16] = [
+    pub const ALL: [ErrorCode; 17] = [
         ErrorCode::AuthRequired,
         ErrorCode::AuthFailed,
+        ErrorCode::TooManyAuthFailures,
         ErrorCode::BadRequest("malformed request"),
         ErrorCode::UrlParseError,
         ErrorCode::InvalidProtocol,
@@ -74,6 +79,7 @@ impl ErrorCode {
         match self {
             ErrorCode::AuthRequired => "AUTH_REQUIRED",
             ErrorCode::AuthFailed => "AUTH_FAILED",
+            ErrorCode::TooManyAuthFailures => "TOO_MANY_AUTH_FAILURES",
             ErrorCode::BadRequest(_) => "BAD_REQUEST",
             ErrorCode::UrlParseError => "URL_PARSE_ERROR",
             ErrorCode::InvalidProtocol => "INVALID_PROTOCOL",
@@ -96,6 +102,7 @@ impl ErrorCode {
         match self {
             ErrorCode::AuthRequired => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             ErrorCode::AuthFailed | ErrorCode::TargetDenied => StatusCode::FORBIDDEN,
+            ErrorCode::TooManyAuthFailures => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::BadRequest(_)
             | ErrorCode::UrlParseError
             | ErrorCode::InvalidProtocol
@@ -114,6 +121,7 @@ impl ErrorCode {
         match self {
             ErrorCode::AuthRequired => "Proxy authentication required",
             ErrorCode::AuthFailed => "Proxy authentication failed",
+            ErrorCode::TooManyAuthFailures => "Too many wrong tokens from this address",
             ErrorCode::BadRequest(text) => text,
             ErrorCode::UrlParseError => "Failed to parse request URL",
             ErrorCode::InvalidProtocol => "Protocol must be http or https",
@@ -134,7 +142,10 @@ impl ErrorCode {
     /// The error type of RFC 9209 §2.3 that says the same, given what went wrong with the last attempt.
     pub fn proxy_status_error(self, last: Option<Fault>) -> &'static str {
         match self {
-            ErrorCode::AuthRequired | ErrorCode::AuthFailed | ErrorCode::TooManyConnections => "http_request_denied",
+            ErrorCode::AuthRequired
+            | ErrorCode::AuthFailed
+            | ErrorCode::TooManyAuthFailures
+            | ErrorCode::TooManyConnections => "http_request_denied",
             ErrorCode::BadRequest(_)
             | ErrorCode::UrlParseError
             | ErrorCode::InvalidProtocol
@@ -190,6 +201,9 @@ impl ErrorCode {
             ErrorCode::AuthRequired => {
                 all.push((header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Handover\"")));
             }
+            ErrorCode::TooManyAuthFailures => {
+                all.push((header::RETRY_AFTER, HeaderValue::from(auth_limit::WINDOW.as_secs())));
+            }
             ErrorCode::MethodNotAllowed => all.push((header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
             _ => {}
         }
@@ -219,6 +233,7 @@ mod tests {
         let expected = "\
 407 AUTH_REQUIRED http_request_denied | Proxy authentication required
 403 AUTH_FAILED http_request_denied | Proxy authentication failed
+429 TOO_MANY_AUTH_FAILURES http_request_denied | Too many wrong tokens from this address
 400 BAD_REQUEST http_request_error | malformed request
 400 URL_PARSE_ERROR http_request_error | Failed to parse request URL
 400 INVALID_PROTOCOL http_request_error | Protocol must be http or https

@@ -14,6 +14,7 @@
 //! trip decides nothing: which node, whether again, when to stop is the word of [`handover_core::Session`].
 
 mod accept;
+mod auth_limit;
 mod body;
 mod checks;
 mod client_io;

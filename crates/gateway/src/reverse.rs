@@ -134,8 +134,8 @@ fn cleaned(referer: &HeaderValue, own: &str, token: Option<&Token>, path_form: b
     // A reference without a host is one to the gateway.
     let names_own = uri.authority().is_none_or(|a| a.as_str().eq_ignore_ascii_case(own));
     let has_token = token.is_some_and(|token| begins_with_token(&uri, token));
-    let is_own = has_token || (path_form && names_own);
-    if !is_own {
+    let is_the_gateways = has_token || (path_form && names_own);
+    if !is_the_gateways {
         return Referer::Kept;
     }
     let Ok(read) = parse(&uri, token) else { return Referer::Dropped };
@@ -144,7 +144,8 @@ fn cleaned(referer: &HeaderValue, own: &str, token: Option<&Token>, path_form: b
     Referer::Cleaned(url.expect("its parts were parts of a URL"))
 }
 
-fn first_segment(path: &str) -> &str {
+/// Where the path form has its token, as it came.
+pub(crate) fn first_segment(path: &str) -> &str {
     path.strip_prefix('/').unwrap_or(path).split('/').next().unwrap_or_default()
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
+use crate::auth_limit::AuthLimit;
 use crate::log::{IdSource, LogSender, RequestId, Row};
 use crate::plan::{Plan, View};
 use crate::serve::{self, Client};
@@ -49,6 +50,7 @@ pub(crate) struct Worker {
     log: RefCell<LogSender>,
     view: RefCell<Rc<View>>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
+    pub(crate) auth_limit: RefCell<AuthLimit>,
     next_client: Cell<u64>,
     born: Instant,
     /// Wall-clock time of `born`, set anew by each sweep, so that ids follow a clock that was set.
@@ -65,6 +67,7 @@ impl Worker {
             log: RefCell::new(log),
             view: RefCell::new(Rc::new(View::new(plan, None))),
             clients: RefCell::default(),
+            auth_limit: RefCell::default(),
             next_client: Cell::new(0),
             born: Instant::now(),
             born_ns: Cell::new(0),
