@@ -10,7 +10,7 @@ mod pools;
 mod root;
 
 pub(super) use pools::{KINDS, NODE, NodeDraft, PLATFORM, PlatformDraft, ROUTE, RouteDraft};
-pub(super) use root::{ROOT, Root};
+pub(super) use root::{Listed, ROOT, Root};
 
 const fn milliseconds(number: u64) -> Duration {
     Duration::from_millis(number)

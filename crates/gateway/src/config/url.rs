@@ -36,44 +36,49 @@ const TAG_BYTES_MAX: usize = 128;
 /// this gateway speaks it.
 ///
 /// # Errors
-/// What is wrong and what is allowed.
+/// All that is wrong and what is allowed.
 pub fn parse_node_url(text: &str) -> Result<NodeConfig, NodeUrlError> {
-    let (rest, tag) = split_tag(text)?;
+    let mut problems = Problems::new(NODE_FORM);
+    let (rest, tag) = split_tag(text, &mut problems)?;
     if rest.eq_ignore_ascii_case("direct") {
-        return Ok(NodeConfig::new(NodeKind::Direct, String::new(), 0, None, tag));
+        return problems.or(NodeConfig::new(NodeKind::Direct, String::new(), 0, None, tag));
     }
-    let (scheme, rest) = split_scheme(rest, NODE_FORM)?;
+    let Some((scheme, rest)) = split_scheme(rest) else { return Err(problems.and("not a URL")) };
     let kind = match scheme.as_str() {
-        "http" => NodeKind::Http,
         "https" => NodeKind::Https,
         "socks5" | "socks5h" => NodeKind::Socks5,
-        _ => return Err(wrong("unknown scheme", NODE_FORM)),
+        other => {
+            problems.note_if(other != "http", "unknown scheme");
+            NodeKind::Http
+        }
     };
     let (userinfo, authority) = split_userinfo(rest);
-    let credentials = userinfo.map(|text| credentials(kind, text)).transpose()?;
-    let (host, port) = split_authority(authority, NODE_FORM)?;
-    let port = port.ok_or_else(|| wrong("the port is missing", NODE_FORM))?;
-    Ok(NodeConfig::new(kind, host, port, credentials, tag))
+    let credentials = userinfo.and_then(|text| problems.take(credentials(kind, text)));
+    let (host, port) = split_authority(authority, &mut problems)?;
+    problems.note_if(port == Port::None, "the port is missing");
+    problems.or(NodeConfig::new(kind, host, port.or(0), credentials, tag))
 }
 
 /// Reads `http|https://host[:port][#tag]` of a node that is the target; the port is 80 or 443 unless it is given.
 ///
 /// # Errors
-/// What is wrong and what is allowed.
+/// All that is wrong and what is allowed.
 pub fn parse_origin_url(text: &str) -> Result<NodeConfig, NodeUrlError> {
-    let (rest, tag) = split_tag(text)?;
-    let (scheme, rest) = split_scheme(rest, ORIGIN_FORM)?;
-    let (tls, default_port) = match scheme.as_str() {
-        "http" => (false, 80),
-        "https" => (true, 443),
-        _ => return Err(wrong("unknown scheme", ORIGIN_FORM)),
-    };
+    let mut problems = Problems::new(ORIGIN_FORM);
+    let (rest, tag) = split_tag(text, &mut problems)?;
+    let Some((scheme, rest)) = split_scheme(rest) else { return Err(problems.and("not a URL")) };
+    let (tls, default_port) = if scheme == "https" { (true, 443) } else { (false, 80) };
+    problems.note_if(!matches!(scheme.as_str(), "http" | "https"), "unknown scheme");
     let (userinfo, authority) = split_userinfo(rest);
-    if userinfo.is_some() {
-        return Err(wrong("an origin takes no user and password", ORIGIN_FORM));
-    }
-    let (host, port) = split_authority(authority, ORIGIN_FORM)?;
-    Ok(NodeConfig::new(NodeKind::Origin { tls }, host, port.unwrap_or(default_port), None, tag))
+    problems.note_if(userinfo.is_some(), "an origin takes no user and password");
+    let (host, port) = split_authority(authority, &mut problems)?;
+    problems.or(NodeConfig::new(NodeKind::Origin { tls }, host, port.or(default_port), None, tag))
+}
+
+/// The tag that a URL gives, also when all the rest of it is wrong.
+pub(super) fn tag_of(text: &str) -> Option<String> {
+    let (_, tag) = text.split_once('#')?;
+    percent_decoded(tag).filter(|tag| is_tag(tag) && !tag.contains('@'))
 }
 
 /// A URL, or any other text, as it may be shown: what may be credentials in it is replaced by `***`.
@@ -102,25 +107,60 @@ pub(super) fn is_tag(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= TAG_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
-fn wrong(what: &str, form: &str) -> NodeUrlError {
-    NodeUrlError(format!("{what}; allowed: {form}"))
+/// What is wrong with a URL, gathered part by part: who corrects one part should not meet the next at the next start.
+struct Problems {
+    form: &'static str,
+    found: Vec<String>,
+    /// Whether some problem is one of form, which is then said; rules say themselves what is allowed.
+    of_form: bool,
 }
 
-fn split_tag(text: &str) -> Result<(&str, Option<String>), NodeUrlError> {
+impl Problems {
+    fn new(form: &'static str) -> Self {
+        Self { form, found: Vec::new(), of_form: false }
+    }
+
+    fn note_if(&mut self, wrong: bool, what: &str) {
+        if wrong {
+            self.found.push(what.into());
+            self.of_form = true;
+        }
+    }
+
+    /// Keeps the rule that was broken, or gives the value.
+    fn take<T>(&mut self, part: Result<T, String>) -> Option<T> {
+        part.map_err(|rule| self.found.push(rule)).ok()
+    }
+
+    /// All problems with one behind which nothing can be told apart.
+    fn and(&mut self, what: &str) -> NodeUrlError {
+        self.note_if(true, what);
+        self.error()
+    }
+
+    fn or(self, node: NodeConfig) -> Result<NodeConfig, NodeUrlError> {
+        if self.found.is_empty() { Ok(node) } else { Err(self.error()) }
+    }
+
+    fn error(&self) -> NodeUrlError {
+        let found = self.found.join("; ");
+        NodeUrlError(if self.of_form { format!("{found}; allowed: {}", self.form) } else { found })
+    }
+}
+
+fn split_tag<'a>(text: &'a str, problems: &mut Problems) -> Result<(&'a str, Option<String>), NodeUrlError> {
     // The first `#`, as in RFC 3986 §3.5: in a password it has to be written %23.
     let Some((rest, tag)) = text.split_once('#') else { return Ok((text, None)) };
     if tag.contains('@') {
         return Err(NodeUrlError("a # in user or password is written %23, an @ in the tag %40".into()));
     }
-    let tag = percent_decoded(tag)
-        .filter(|tag| is_tag(tag))
-        .ok_or_else(|| NodeUrlError(format!("{TAG_RULE}, % is written %25")))?;
-    Ok((rest, Some(tag)))
+    let tag = percent_decoded(tag).filter(|tag| is_tag(tag)).ok_or_else(|| format!("{TAG_RULE}, % is written %25"));
+    Ok((rest, problems.take(tag)))
 }
 
-fn split_scheme<'a>(text: &'a str, form: &str) -> Result<(String, &'a str), NodeUrlError> {
-    let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("not a URL", form))?;
-    Ok((scheme.to_ascii_lowercase(), rest))
+fn split_scheme(text: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    Some((scheme.to_ascii_lowercase(), rest))
 }
 
 fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
@@ -130,47 +170,65 @@ fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     }
 }
 
-fn credentials(kind: NodeKind, userinfo: &str) -> Result<Credentials, NodeUrlError> {
+fn credentials(kind: NodeKind, userinfo: &str) -> Result<Credentials, String> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let part = |text: &str| {
         let decoded = percent_decoded(text).filter(|text| !text.chars().any(char::is_control));
         decoded.filter(|text| text.len() <= CREDENTIAL_BYTES_MAX).ok_or_else(|| {
-            let rule = "user and password have at most 255 bytes each, no control characters, and % is written %25";
-            NodeUrlError(rule.into())
+            "user and password have at most 255 bytes each, no control characters, and % is written %25".to_owned()
         })
     };
     let (user, password) = (part(user)?, part(password)?);
     if user.is_empty() && kind == NodeKind::Socks5 {
-        return Err(NodeUrlError("a SOCKS5 user name is not empty (RFC 1929)".into()));
+        return Err("a SOCKS5 user name is not empty (RFC 1929)".into());
     }
     if user.contains(':') && kind != NodeKind::Socks5 {
-        return Err(NodeUrlError("a colon cannot be part of a user name in HTTP (RFC 7617 §2)".into()));
+        return Err("a colon cannot be part of a user name in HTTP (RFC 7617 §2)".into());
     }
     Ok(Credentials { user, password })
 }
 
-fn split_authority(text: &str, form: &str) -> Result<(String, Option<u16>), NodeUrlError> {
-    let text = text.strip_suffix('/').unwrap_or(text);
-    if text.contains(['/', '?']) {
-        return Err(wrong("a node has no path and no query", form));
+/// The port of a URL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    None,
+    Broken,
+    Given(u16),
+}
+
+impl Port {
+    fn or(self, default: u16) -> u16 {
+        if let Self::Given(port) = self { port } else { default }
     }
+}
+
+/// Host and port; the host is empty if it is noted as wrong.
+fn split_authority(text: &str, problems: &mut Problems) -> Result<(String, Port), NodeUrlError> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let end = text.find(['/', '?']).unwrap_or(text.len());
+    problems.note_if(end < text.len(), "a node has no path and no query");
+    let text = &text[..end];
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (address, rest) = rest.split_once(']').ok_or_else(|| wrong("the ] is missing", form))?;
-        let address: Ipv6Addr = address.parse().map_err(|_| wrong("not an IPv6 address in the brackets", form))?;
+        let Some((address, rest)) = rest.split_once(']') else { return Err(problems.and("the ] is missing")) };
+        let address: Option<Ipv6Addr> = address.parse().ok();
+        problems.note_if(address.is_none(), "not an IPv6 address in the brackets");
         let port = rest.strip_prefix(':');
         if port.is_none() && !rest.is_empty() {
-            return Err(wrong("only a port may follow the ]", form));
+            return Err(problems.and("only a port may follow the ]"));
         }
-        (address.to_string(), port)
+        (address.map(|address| address.to_string()), port)
     } else {
         let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
         if port.is_some_and(|port| port.contains(':')) {
-            return Err(wrong("more than one colon (an IPv6 address stands in brackets)", form));
+            return Err(problems.and("more than one colon (an IPv6 address stands in brackets)"));
         }
-        (host_name(host).ok_or_else(|| wrong("not a host name or address", form))?, port)
+        let host = host_name(host);
+        problems.note_if(host.is_none(), "not a host name or address");
+        (host, port)
     };
-    let port = port.map(|text| parse_port(text).ok_or_else(|| wrong("a port is 1 to 65535", form))).transpose()?;
-    Ok((host, port))
+    let port = port.map_or(Port::None, |text| parse_port(text).map_or(Port::Broken, Port::Given));
+    problems.note_if(port == Port::Broken, "a port is 1 to 65535");
+    Ok((host.unwrap_or_default(), port))
 }
 
 fn parse_port(text: &str) -> Option<u16> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::token::TOKEN_RULE;
-use super::super::url::{parse_node_url, parse_origin_url};
-use super::super::{Forwarded, Limits, LogSettings, NodeConfig, Token};
+use super::super::url::{parse_node_url, parse_origin_url, tag_of};
+use super::super::{Forwarded, Limits, LogSettings, NodeConfig, NodeUrlError, Token};
 use super::Fallback::{Computed, Nothing, Value};
 use super::{Form, Items, Key, Refused, Shown, Zero, days, hours, milliseconds, seconds};
 
@@ -26,8 +26,25 @@ pub(in super::super) struct Root {
     pub(in super::super) connections_per_client_max: Option<usize>,
     pub(in super::super) limits: Limits,
     pub(in super::super) log: LogSettings,
-    pub(in super::super) nodes: Vec<NodeConfig>,
-    pub(in super::super) origins: Vec<NodeConfig>,
+    pub(in super::super) nodes: Vec<Listed>,
+    pub(in super::super) origins: Vec<Listed>,
+}
+
+/// An item of a list of nodes. Of one whose URL is wrong the tag is kept, for it may not be given again either.
+#[derive(Debug)]
+pub(in super::super) struct Listed {
+    pub(in super::super) node: Option<NodeConfig>,
+    pub(in super::super) tag: Option<String>,
+}
+
+fn add_node(list: &mut Vec<Listed>, text: &str, read: Result<NodeConfig, NodeUrlError>) -> Result<(), Refused> {
+    let tag = read.as_ref().map_or_else(|_| tag_of(text), |node| Some(node.tag.clone()));
+    let (node, result) = match read {
+        Ok(node) => (Some(node), Ok(())),
+        Err(error) => (None, Err(Refused::Because(error.to_string()))),
+    };
+    list.push(Listed { node, tag });
+    result
 }
 
 impl Default for Root {
@@ -184,10 +201,7 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
             rule: "URLs (tables are headed [[node]]): direct or http|https|socks5://[user:password@]host:port[#tag]",
             items: Items::Texts,
             clear: |root| root.nodes.clear(),
-            add: |root, text| {
-                root.nodes.push(parse_node_url(text).map_err(|error| Refused::Because(error.to_string()))?);
-                Ok(())
-            },
+            add: |root, text| add_node(&mut root.nodes, text, parse_node_url(text)),
         },
         fallback: Computed("one `direct`, if no source names a node or an origin"),
         doc: "nodes that carry to any target, the short form of [[node]]; the environment and flags replace the file's",
@@ -199,10 +213,7 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
             rule: "URLs: http|https://host[:port][#tag]",
             items: Items::Texts,
             clear: |root| root.origins.clear(),
-            add: |root, text| {
-                root.origins.push(parse_origin_url(text).map_err(|error| Refused::Because(error.to_string()))?);
-                Ok(())
-            },
+            add: |root, text| add_node(&mut root.origins, text, parse_origin_url(text)),
         },
         fallback: Nothing("no request in origin-form is routed"),
         doc: "nodes that are the target; unless the file routes them, all of them are the platform `origins`, which has `/`",

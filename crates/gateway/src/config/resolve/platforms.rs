@@ -21,21 +21,20 @@ pub(super) struct Pools {
 
 /// Builds all platforms and routes.
 pub(super) fn pools(drafts: &Drafts, declared: &Declared, errors: &mut Vec<ConfigError>) -> Pools {
-    let filters_broken = errors.iter().any(|error| error.key == "platform.tag_filters");
     check_names(&drafts.platforms, errors);
     let mut routes = routes(drafts, errors);
     let mut platforms = Vec::new();
     for (index, draft) in drafts.platforms.iter().enumerate() {
         platforms.push(platform(draft, is_routed(&routes, drafts, index), &declared.nodes, errors));
     }
-    if !declared.broken && !filters_broken {
-        for (draft, platform) in drafts.platforms.iter().zip(&platforms) {
-            check_nodes(draft, platform, &declared.nodes, errors);
-        }
-        for (draft, (index, _)) in drafts.routes.iter().zip(&routes) {
-            if let Some(platform) = index.and_then(|index| platforms.get(index)) {
-                check_routed(draft, platform, declared, errors);
-            }
+    // With a filter missing a platform seems to have more nodes than it has.
+    let known = |index: usize| !drafts.platforms[index].is_broken("tag_filters");
+    for (index, platform) in platforms.iter().enumerate().filter(|(index, _)| known(*index)) {
+        check_nodes(&drafts.platforms[index], platform, &declared.nodes, errors);
+    }
+    for (draft, (index, _)) in drafts.routes.iter().zip(&routes) {
+        if let Some(index) = index.filter(|index| known(*index)) {
+            check_routed(draft, &platforms[index], declared, errors);
         }
     }
     add_implicit(drafts, declared, &mut platforms, &mut routes);
@@ -73,11 +72,11 @@ fn routes(drafts: &Drafts, errors: &mut Vec<ConfigError>) -> Vec<Leading> {
         let index = platform_index(drafts, draft, errors);
         let RouteDraft { host, path, .. } = &draft.values;
         let same = (host.as_deref(), path.trim_end_matches('/').to_owned());
-        let whole = ["host", "path"].iter().all(|key| !errors.iter().any(|error| error.source == draft.place(key)));
+        let whole = !draft.is_broken("host") && !draft.is_broken("path");
         if let Some(other) = seen.get(&same).filter(|_| whole) {
             let allowed = format!("each host and path has one route, and this one is at {other}");
             errors.push(draft.error("path", format!("the route \"{}\" again", one_line(path)), allowed));
-        } else {
+        } else if whole {
             seen.insert(same, draft.header.clone());
         }
         routes.push((index, RouteConfig { host: host.clone(), path: path.clone(), platform: index.unwrap_or(0) }));
@@ -87,6 +86,9 @@ fn routes(drafts: &Drafts, errors: &mut Vec<ConfigError>) -> Vec<Leading> {
 
 fn platform_index(drafts: &Drafts, route: &Draft<RouteDraft>, errors: &mut Vec<ConfigError>) -> Option<usize> {
     let name = &route.values.platform;
+    if route.is_broken("platform") {
+        return None;
+    }
     if name.is_empty() {
         errors.push(route.error("platform", "nothing", "write the name of the platform that serves these requests"));
         return None;
@@ -171,6 +173,10 @@ fn check_routed(
 ) {
     let shown = format!("\"{}\"", one_line(&platform.name));
     if platform.nodes.is_empty() {
+        // The nodes that could not be read may be its nodes.
+        if declared.broken {
+            return;
+        }
         let replaced = if declared.origins_without_file {
             " (origins from the environment or flags replace the file's)"
         } else {

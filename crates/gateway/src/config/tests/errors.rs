@@ -184,6 +184,76 @@ fn pools_that_cannot_serve_are_refused() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one file with errors that could hide each other")]
+fn one_error_hides_no_other() {
+    let text = r#"
+nodes = ["http://h#a", "http://h:1/x#b", "http://h:2#b"]
+origins = ["ftp://u:p@h:0/x?y#c", "http://h:3#c"]
+[[node]]
+tag = "a"
+url = "socks5://h"
+[[node]]
+kind = "orgin"
+url = "http://h/#d"
+[[node]]
+kind = "origin"
+url = "http://u:p@h/path#d"
+[[platform]]
+name = "x"
+tag_filters = ["^b$"]
+[[platform]]
+name = "y"
+tag_filters = ["^[bc]$"]
+[[platform]]
+name = "z"
+tag_filters = ["(", "^b$"]
+[[platform]]
+name = "unknown"
+tag_filters = ["^a$"]
+[[route]]
+path = "/x"
+platform = "x"
+[[route]]
+path = "/z"
+platform = "z"
+[[route]]
+path = 5
+platform = 5
+[[route]]
+path = "/a"
+platform = "unknown"
+[[route]]
+platform = "Default"
+"#;
+    let again = |tag: &str, place: &str| {
+        format!(
+            "found the tag \"{tag}\" again; each node has its own tag, and this one is at {place}; add a tag, in a URL #name"
+        )
+    };
+    let (node, origin) =
+        ("direct or http|https|socks5://[user:password@]host:port[#tag]", "http|https://host[:port][#tag]");
+    let expected = [
+        format!("2:9: nodes: {}", again("a", "5:7")),
+        format!("2:9: nodes: {}", again("b", "2:9")),
+        format!("2:10: nodes: found \"http://h#a\"; the port is missing; allowed: {node}"),
+        format!("2:24: nodes: found \"http://h:1/x#b\"; a node has no path and no query; allowed: {node}"),
+        format!("3:11: origins: {}", again("c", "3:11")),
+        format!("3:12: origins: found \"ftp://***@h:0/x?y#c\"; unknown scheme; an origin takes no user and password; a node has no path and no query; a port is 1 to 65535; allowed: {origin}"),
+        format!("6:7: node.url: found \"socks5://h\"; the port is missing; allowed: {node}"),
+        "8:8: node.kind: found \"orgin\"; allowed: direct, http, https, socks5, origin".into(),
+        format!("12:7: node.url: found \"http://***@h/path#d\"; an origin takes no user and password; a node has no path and no query; allowed: {origin}"),
+        format!("12:7: node.url: {}", again("d", "9:7")),
+        "18:15: platform.tag_filters: found filters that match \"c\" and \"b\"; the first is an origin and the second carries: a platform has nodes of one sort".into(),
+        "21:16: platform.tag_filters: found \"(\"; not a regular expression: unclosed group".into(),
+        "27:12: route.platform: found \"x\"; a route leads to origins, and node \"b\" of this platform carries".into(),
+        "32:8: route.path: found 5; allowed: a path such as / or /v1/: no query, no white space, no empty, . or .. segments, and not below /api, /healthz, /ui or /metrics, which are the control plane's".into(),
+        "33:12: route.platform: found 5; allowed: the name of a platform".into(),
+        "38:12: route.platform: found \"Default\"; a route leads to origins, and node \"b\" of this platform carries".into(),
+    ];
+    assert_eq!(errors_of(text).lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn names_that_belong_to_others_are_refused() {
     for token in [
         "", "api", "API", "healthz", "ui", "metrics", "a.b", "a:b", "a|b", "a/b", "a\\b", "a@b", "a?b", "a#b", "a%b",
