@@ -215,6 +215,16 @@ fn a_port_in_use_has_its_exit_code_and_remedy() {
 }
 
 #[test]
+fn an_address_of_another_machine_has_its_exit_code_and_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    // An address of the documentation: no machine has it (RFC 5737).
+    let arguments = ["gateway", "--listen", "192.0.2.1:0", "--token", "t"];
+    let (code, out, err) = output(&mut handover(directory.path(), &arguments));
+    assert_eq!((code, out.as_str()), (Some(3), ""));
+    assert!(err.contains("192.0.2.1:0: no interface of this machine has that address; use 0.0.0.0"), "{err}");
+}
+
+#[test]
 fn a_data_dir_that_cannot_be_used_has_its_exit_code() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), "").unwrap();

@@ -65,6 +65,12 @@ impl fmt::Display for StartError {
             StartError::Bind { listen, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 write!(f, "cannot listen on {listen}: ports below 1024 need a privilege; choose another with --listen")
             }
+            StartError::Bind { listen, source } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                write!(
+                    f,
+                    "cannot listen on {listen}: no interface of this machine has that address; use 0.0.0.0, [::] or one of its own"
+                )
+            }
             StartError::Bind { listen, source } => write!(f, "cannot listen on {listen}: {source}"),
             StartError::Log(error) => error.fmt(f),
             StartError::Plan(error) => error.fmt(f),

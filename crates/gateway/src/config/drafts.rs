@@ -75,7 +75,7 @@ impl Drafts {
                 source: Place::Env(one_line(name)),
                 key: String::new(),
                 found: "a variable that is not known".into(),
-                allowed: nearest::advice(name, all, "variables"),
+                allowed: nearest::advice(ENV_PREFIX, name, all, "variables"),
             });
         }
     }

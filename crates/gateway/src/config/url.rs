@@ -68,7 +68,14 @@ pub fn parse_origin_url(text: &str) -> Result<NodeConfig, NodeUrlError> {
     let (rest, tag) = split_tag(text, &mut problems)?;
     let Some((scheme, rest)) = split_scheme(rest) else { return Err(problems.and("not a URL")) };
     let (tls, default_port) = if scheme == "https" { (true, 443) } else { (false, 80) };
-    problems.note_if(!matches!(scheme.as_str(), "http" | "https"), "unknown scheme");
+    match scheme.as_str() {
+        "http" | "https" => {}
+        "socks5" | "socks5h" => {
+            problems
+                .note_if(true, "an origin is http or https; a socks5 proxy carries to origins, and --node takes it");
+        }
+        _ => problems.note_if(true, "unknown scheme: an origin is http or https"),
+    }
     let (userinfo, authority) = split_userinfo(rest);
     problems.note_if(userinfo.is_some(), "an origin takes no user and password");
     let (host, port) = split_authority(authority, &mut problems)?;

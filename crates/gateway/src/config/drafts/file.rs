@@ -147,7 +147,7 @@ impl Reader<'_, '_> {
             source: self.document.place(name.span().start),
             key: format!("{prefix}{}", one_line(full)),
             found: "a key that is not known".into(),
-            allowed: nearest::advice(full, known.chain(lists), "keys"),
+            allowed: nearest::advice("", full, known.chain(lists), "keys"),
         });
     }
 

@@ -1,9 +1,11 @@
 //! The name somebody probably meant.
 
-/// What to say of an unknown name: the nearest of `known`, or where to look.
-pub(super) fn advice(name: &str, known: impl Iterator<Item = String>, what: &str) -> String {
-    match nearest(name, known) {
-        Some(near) => format!("did you mean {near}?"),
+/// What to say of an unknown name: the nearest of `known`, or where to look. All of them begin with `prefix`, which makes none
+/// of them nearer.
+pub(super) fn advice(prefix: &str, name: &str, known: impl Iterator<Item = String>, what: &str) -> String {
+    let short = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
+    match nearest(&short(name.to_owned()), known.map(short)) {
+        Some(near) => format!("did you mean {prefix}{near}?"),
         None => format!("`handover gateway --list-keys` shows all {what}"),
     }
 }
@@ -14,7 +16,8 @@ fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     if name.len() > 100 {
         return None;
     }
-    let edits_max = (name.len() / 3).clamp(1, 4);
+    // A third of the letters: with more, short names that have nothing in common are near.
+    let edits_max = (name.len() / 3).clamp(1, 3);
     let distance = |known: &String| {
         let known = known.trim_matches(['[', ']']);
         let last = known.rsplit('.').next().unwrap_or(known);

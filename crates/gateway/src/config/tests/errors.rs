@@ -139,6 +139,15 @@ flag --origin: origins: found "http://h:1/path"; a node has no path and no query
 flag --token: proxy_token: found a value that is not shown; allowed: "#;
     let errors = shown(from_all("\nworkers = \"one\"", &env, &flags));
     assert_eq!(errors.split("a token is").next().unwrap(), expected);
+    // Only a name that is near is one that was meant, and what all names begin with makes none nearer.
+    for (name, advice) in [
+        ("HANDOVER_BOGUS", "`handover gateway --list-keys` shows all variables"),
+        ("HANDOVER_WORKRES", "did you mean HANDOVER_WORKERS?"),
+        ("HANDOVER_DEFAULT_PLATFORM_ODER", "did you mean HANDOVER_DEFAULT_PLATFORM_ORDER?"),
+    ] {
+        let error = shown(from_env(&[(name, "1")]));
+        assert_eq!(error, format!("env {name}: found a variable that is not known; {advice}"));
+    }
     // A file that cannot be parsed does not hide what is wrong elsewhere, and says nothing of what may be missing in it.
     let errors =
         shown(from_all("=", &[("HANDOVER_WORKERS", "x"), ("HANDOVER_LISTEN", "0.0.0.0:1")], &Flags::default()));
@@ -238,7 +247,7 @@ platform = "Default"
         format!("2:10: nodes: found \"http://h#a\"; the port is missing; allowed: {node}"),
         format!("2:24: nodes: found \"http://h:1/x#b\"; a node has no path and no query; allowed: {node}"),
         format!("3:11: origins: {}", again("c", "3:11")),
-        format!("3:12: origins: found \"ftp://***@h:0/x?y#c\"; unknown scheme; an origin takes no user and password; a node has no path and no query; a port is 1 to 65535; allowed: {origin}"),
+        format!("3:12: origins: found \"ftp://***@h:0/x?y#c\"; unknown scheme: an origin is http or https; an origin takes no user and password; a node has no path and no query; a port is 1 to 65535; allowed: {origin}"),
         format!("6:7: node.url: found \"socks5://h\"; the port is missing; allowed: {node}"),
         "8:8: node.kind: found \"orgin\"; allowed: direct, http, https, socks5, origin".into(),
         format!("12:7: node.url: found \"http://***@h/path#d\"; an origin takes no user and password; a node has no path and no query; allowed: {origin}"),

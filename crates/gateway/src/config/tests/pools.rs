@@ -197,9 +197,12 @@ fn broken_node_urls_are_refused_with_what_is_allowed() {
     for url in [format!("http://{long}@h:1"), format!("http://h:1#{long}"), format!("http://{long}:1")] {
         assert!(parse_node_url(&url).is_err());
     }
-    for (url, reason) in
-        [("direct", "not a URL"), ("socks5://h:1", "unknown scheme"), ("http://u:p@h", "no user and password")]
-    {
+    for (url, reason) in [
+        ("direct", "not a URL"),
+        ("ftp://h:1", "unknown scheme: an origin is http or https; allowed: http|https://"),
+        ("socks5://h:1", "an origin is http or https; a socks5 proxy carries to origins, and --node takes it"),
+        ("http://u:p@h", "no user and password"),
+    ] {
         let error = parse_origin_url(url).expect_err(url).to_string();
         assert!(error.contains(reason), "{url}: {error}");
     }
