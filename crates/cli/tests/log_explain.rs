@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::{Action, Facts, Failure, Fault, Outcome, Policy, Record, Session, Stage, Unlimited};
+use handover_core::{
+    Action, Facts, Failure, Fault, Outcome, Policy, PolicyParts, Record, Replay, Session, Stage, StatusSet, Unlimited,
+};
 use handover_gateway::log::{Door, LogSettings, RequestId, RequestLog, Row};
 use rows::{NEW_YEAR, answered, broke, failed_over, ok, policy, record, refused, row};
 use tempfile::TempDir;
@@ -147,6 +149,28 @@ fn the_story_is_broken_between_words() {
     }
     let story = shown_within(80, dir.path(), &["explain", &at(2).to_string()]);
     assert!(story.contains("so another\n     endpoint may have it\n"), "{story}");
+}
+
+#[test]
+fn an_answer_that_is_no_success_has_no_sign_of_one() {
+    let parts = PolicyParts {
+        dial_stagger: None,
+        replay: Replay::Always,
+        retry_statuses: StatusSet::from_iter([500]),
+        max_attempts: 2,
+        ..PolicyParts::default()
+    };
+    let policy = Arc::new(Policy::try_new(parts).expect("valid"));
+    let of = |n: u64, script: &[Outcome]| row(at(n), &policy, record(&policy, Facts::default(), at(n).0, script));
+    let dir = written([of(1, &[answered(500), answered(500)]), of(2, &[answered(404)]), of(3, &[answered(304)])]);
+    let table = shown(dir.path(), &["log"]);
+    let attempts: Vec<_> = table.lines().skip(1).map(|line| line.rsplit("  ").next().expect("attempts")).collect();
+    let is_like = |shown: &str, parts: [&str; 2]| shown.contains(parts[0]) && shown.ends_with(parts[1]);
+    assert!(is_like(attempts[0], [" ✗ 500 → eu-", " 500"]) && !attempts[0].contains('✓'), "{table}");
+    assert_eq!(attempts[0].matches('✗').count(), 1, "the second answer is the client's: {table}");
+    assert!(is_like(attempts[1], ["eu-", " 404"]) && is_like(attempts[2], ["eu-", " ✓"]), "{table}");
+    let story = shown(dir.path(), &["explain", &at(1).to_string()]);
+    assert!(story.contains("✗ 500") && story.contains("ms  500\n") && !story.contains('✓'), "{story}");
 }
 
 #[test]

@@ -56,7 +56,8 @@ fn head(terminal: &Terminal, entry: &Entry) -> Vec<String> {
         0 => "no response".to_owned(),
         status => format!("status {status}"),
     };
-    let status = terminal.paint(if entry.net_ok { Paint::Good } else { Paint::Bad }, &status);
+    let status =
+        terminal.paint(if entry.net_ok && entry.http_status < 500 { Paint::Good } else { Paint::Bad }, &status);
     let error = match &*entry.handover_error {
         "" => String::new(),
         code => format!(" {}", safe(code)),

@@ -10,7 +10,7 @@ use crate::terminal::{Paint, Terminal};
 /// The least of a node's tag that is shown: shorter it could be any.
 const NODE_MIN: usize = 4;
 
-/// How an attempt went: `✗ refused`, `✓`.
+/// How an attempt went: `✗ refused`, `✓`, and `500` for an answer that stands but is no success.
 pub(crate) struct Outcome {
     pub(crate) paint: Paint,
     sign: &'static str,
@@ -25,6 +25,8 @@ impl Outcome {
             (Some(word @ "lost_race"), _) => (Paint::Dim, dash, terminal.safe(word)),
             (Some(fault), _) => (Paint::Bad, cross, terminal.safe(fault)),
             (None, Some(status)) if attempt.verdict == "try_next" => (Paint::Bad, cross, status.to_string()),
+            (None, Some(status @ 500..)) => (Paint::Bad, "", status.to_string()),
+            (None, Some(status @ 400..)) => (Paint::Dim, "", status.to_string()),
             (None, _) => (Paint::Good, terminal.sign("✓", "ok"), String::new()),
         };
         Self { paint, sign, word }
