@@ -324,12 +324,19 @@ fn a_request_without_an_attempt_is_told_with_what_ended_it() {
     refused.error = Some("PLATFORM_NOT_FOUND");
     let mut session = Session::new(&policy, Facts::default(), at(2).0);
     session.poll(Duration::ZERO, &0, &mut Unlimited);
-    let nobody = row(at(2), &policy, session.into_record());
-    let dir = written([refused, nobody]);
+    let mut nobody = row(at(2), &policy, session.into_record());
+    nobody.error = Some("NO_AVAILABLE_NODES");
+    let mut left = row(at(3), &policy, Record::new(at(3).0, Facts::default()));
+    (left.error, left.http_status) = (None, 0);
+    let dir = written([refused, nobody, left]);
     let story = shown(dir.path(), &["explain", &at(1).to_string()]);
     assert!(story.contains("no attempt was made") && story.contains("nothing to replay"), "{story}");
-    assert!(shown(dir.path(), &["log"]).contains("PLATFORM_NOT_FOUND"));
-    let story = shown(dir.path(), &["explain", "last"]);
+    for table in [shown(dir.path(), &["log"]), shown_within(80, dir.path(), &["log"])] {
+        let ends = ["PLATFORM_NOT_FOUND", "NO_AVAILABLE_NODES", "no attempt"];
+        let rows = table.lines().skip_while(|line| !line.contains(&at(1).to_string()));
+        assert!(rows.zip(ends).all(|(row, end)| row.ends_with(&format!("  {end}"))), "{table}");
+    }
+    let story = shown(dir.path(), &["explain", &at(2).to_string()]);
     assert!(story.contains("stop (no_endpoints): there is no endpoint"), "{story}");
 }
 

@@ -70,7 +70,7 @@ impl Piece {
 pub(super) fn cell(terminal: &Terminal, entry: &Entry, width: usize) -> String {
     let mut pieces: Vec<_> = entry.attempts.iter().map(|attempt| Piece::of(terminal, attempt)).collect();
     let Some(last) = pieces.len().checked_sub(1) else {
-        return terminal.paint(Paint::Dim, &terminal.cut(&unattempted(terminal, entry), width));
+        return terminal.paint(Paint::Bad, &terminal.cut(&unattempted(terminal, entry), width));
     };
     let mut left_out = 0;
     if characters(terminal, &pieces, left_out) > width {
@@ -112,7 +112,7 @@ pub(super) fn short_width(terminal: &Terminal, entry: &Entry) -> usize {
 
 /// What stands in place of attempts: why there were none.
 fn unattempted(terminal: &Terminal, entry: &Entry) -> String {
-    terminal.safe(&entry.handover_error)
+    if entry.handover_error.is_empty() { "no attempt".to_owned() } else { terminal.safe(&entry.handover_error) }
 }
 
 fn arrow(terminal: &Terminal) -> &'static str {
