@@ -16,7 +16,8 @@ const WIDTH_MIN: usize = 60;
 pub(crate) struct Terminal {
     /// Whether it shows colours.
     has_colour: bool,
-    /// Whether lines longer than `width` are cut, as on a terminal, or left whole, as in a file.
+    /// Whether lines longer than `width` are cut or wrapped, as on a terminal and where `COLUMNS` says how long they may
+    /// be, or left whole, as in a file.
     pub(crate) is_cut: bool,
     /// Characters of a line.
     pub(crate) width: usize,
@@ -41,13 +42,14 @@ impl Terminal {
         let is_dumb = text("TERM").is_some_and(|term| term == "dumb");
         let size = is_terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
         let columns = text("COLUMNS").and_then(|columns| columns.parse().ok());
+        let is_cut = is_terminal || columns.is_some();
         let width = columns.or_else(|| size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0));
         // The first that is set decides; with none, as in a container, most terminals show UTF-8 all the same.
         let locale = text("LC_ALL").or_else(|| text("LC_CTYPE")).or_else(|| text("LANG"));
         let is_utf8 = |locale: String| locale.to_lowercase().replace('-', "").contains("utf8");
         Self {
             has_colour: is_terminal && !is_dumb && text("NO_COLOR").is_none(),
-            is_cut: is_terminal,
+            is_cut,
             width: width.unwrap_or(WIDTH).max(WIDTH_MIN),
             is_unicode: !is_dumb && locale.is_none_or(is_utf8),
         }
@@ -78,6 +80,34 @@ impl Terminal {
         text.chars().take(width.saturating_sub(1)).chain(mark.chars()).collect()
     }
 
+    /// The line, broken between words so that it fits. What follows stands below the line's first word, and two further in.
+    /// A word that is longer than a line stays whole, so that it can be copied.
+    pub(crate) fn wrap<'t>(&self, line: &'t str) -> Cow<'t, str> {
+        if !self.is_cut || shown_width(line) <= self.width {
+            return Cow::Borrowed(line);
+        }
+        let begin = line.len() - line.trim_start().len();
+        let indent = begin + 2;
+        let mut wrapped = line[..begin].to_owned();
+        let mut at = begin;
+        for (index, word) in line[begin..].split(' ').enumerate() {
+            let width = shown_width(word);
+            let is_whole = indent + width <= self.width;
+            if index > 0 && at + 1 + width > self.width && is_whole {
+                wrapped.push('\n');
+                wrapped.push_str(&" ".repeat(indent));
+                at = indent;
+            } else if index > 0 {
+                wrapped.push(' ');
+                at += 1;
+            }
+            wrapped.push_str(word);
+            // The terminal itself breaks a word that is longer than a line.
+            at = if is_whole { at + width } else { (at + width) % self.width };
+        }
+        Cow::Owned(wrapped)
+    }
+
     /// A text from the network as it may be shown: what could move the cursor, change colours or the direction of writing
     /// is written as an escape.
     pub(crate) fn safe(&self, text: &str) -> String {
@@ -92,6 +122,13 @@ impl Terminal {
         }
         safe
     }
+}
+
+/// The characters of a line without the escapes that [`Terminal::paint`] puts around a text, which take no room.
+fn shown_width(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().map_or(0, |part| part.chars().count());
+    first + parts.map(|part| part.split_once('m').map_or(0, |(_, shown)| shown.chars().count())).sum::<usize>()
 }
 
 /// Whether a character changes the direction of what follows, or is not seen: text could pretend to be other text.
@@ -162,5 +199,16 @@ mod tests {
         assert_eq!(terminal(true).cut("ééé", 3), "ééé");
         assert_eq!(terminal(true).cut("éééé", 3), "éé…");
         assert_eq!(terminal(false).cut("abcd", 3), "ab~");
+    }
+
+    #[test]
+    fn a_long_line_is_broken_between_words_below_its_beginning() {
+        let narrow = Terminal { width: 12, ..terminal(true) };
+        assert_eq!(narrow.wrap("  one two"), "  one two");
+        assert_eq!(narrow.wrap("  one two three four"), "  one two\n    three\n    four");
+        assert_eq!(narrow.wrap("a http://example.com/ b"), "a http://example.com/ b");
+        let painted = narrow.paint(Paint::Bold, "one two fo");
+        assert_eq!(narrow.wrap(&painted), painted, "what is not seen takes no room");
+        assert_eq!(Terminal { is_cut: false, ..narrow }.wrap("one two three four"), "one two three four");
     }
 }

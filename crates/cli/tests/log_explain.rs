@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::{Action, Facts, Failure, Fault, Outcome, Policy, Record, Session, Stage, Unlimited};
+use handover_core::{
+    Action, Facts, Failure, Fault, Outcome, Policy, PolicyParts, Record, Replay, Session, Stage, StatusSet, Unlimited,
+};
 use handover_gateway::log::{Door, LogSettings, RequestId, RequestLog, Row};
 use rows::{NEW_YEAR, answered, broke, failed_over, ok, policy, record, refused, row};
 use tempfile::TempDir;
@@ -54,7 +56,7 @@ fn three() -> TempDir {
 fn handover(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
     command.args(arguments).arg("--data-dir").arg(dir);
-    command.env("LC_ALL", "C.UTF-8").env("COLUMNS", "100").env_remove("NO_COLOR");
+    command.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS").env_remove("NO_COLOR");
     command
 }
 
@@ -92,6 +94,83 @@ fn the_table_shows_each_request_with_its_attempts_newest_last() {
         column(lines[1].split_once("GET").expect("method").1),
         column(lines[2].split_once("GET").expect("method").1)
     );
+}
+
+/// What stdout shows of a command that succeeds on a terminal of this width.
+fn shown_within(columns: usize, dir: &Path, arguments: &[&str]) -> String {
+    let output = handover(dir, arguments).env("COLUMNS", columns.to_string()).output().expect("it can be started");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{text}");
+    let width = text.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+    assert!(width <= columns, "{width} of {columns}:\n{text}");
+    text
+}
+
+#[test]
+fn the_table_fits_the_terminal_and_never_cuts_an_id_or_how_it_ended() {
+    let dir = three();
+    for columns in [60, 80, 100, 120, 200] {
+        let table = shown_within(columns, dir.path(), &["log"]);
+        let row = |n| table.lines().find(|line| line.contains(&at(n).to_string())).expect("a row with the whole id");
+        assert!(row(1).contains(" 200  ") && row(1).contains(" ms  "), "{table}");
+        assert!(row(1).ends_with(" ✓") && row(2).ends_with(" ✓"), "{table}");
+        assert!(row(2).contains('✗') || columns == 60, "{table}");
+        assert!(row(3).ends_with(if columns == 60 { " ✗" } else { " ✗ refused" }), "{table}");
+        assert!(columns == 60 || row(3).contains("example"), "{table}");
+        assert!(columns < 100 || row(3).contains("CONNECT"), "{table}");
+    }
+    let table = shown_within(80, dir.path(), &["log"]);
+    assert_eq!(table.lines().nth(1), Some("2026-01-01"), "{table}");
+    assert!(table.lines().nth(2).is_some_and(|row| row.starts_with("00:00:00.000  ")), "{table}");
+    assert_eq!(table.lines().count(), 5, "{table}");
+}
+
+#[test]
+fn the_day_stands_above_its_rows_where_a_row_has_no_room_for_it() {
+    let policy = policy();
+    let day = 86_400_000;
+    let dir = written([1, 2, day, day + 1].map(|n| ok(at(n).0, &policy)));
+    let table = shown_within(80, dir.path(), &["log"]);
+    let days: Vec<_> = table.lines().map(|line| line.starts_with("2026-01-0")).collect();
+    assert_eq!(days, [false, true, false, false, true, false, false], "{table}");
+    assert!(table.contains("METHOD") && !table.contains("DOOR"), "{table}");
+}
+
+#[test]
+fn the_story_is_broken_between_words() {
+    let dir = three();
+    let whole = shown(dir.path(), &["explain", &at(2).to_string()]);
+    let words = |text: &str| -> Vec<String> {
+        text.split_once("\n1. ").expect("the first attempt").1.split_whitespace().map(Into::into).collect()
+    };
+    for columns in [60, 80] {
+        let story = shown_within(columns, dir.path(), &["explain", &at(2).to_string()]);
+        assert_eq!(words(&story), words(&whole), "{story}");
+    }
+    let story = shown_within(80, dir.path(), &["explain", &at(2).to_string()]);
+    assert!(story.contains("so another\n     endpoint may have it\n"), "{story}");
+}
+
+#[test]
+fn an_answer_that_is_no_success_has_no_sign_of_one() {
+    let parts = PolicyParts {
+        dial_stagger: None,
+        replay: Replay::Always,
+        retry_statuses: StatusSet::from_iter([500]),
+        max_attempts: 2,
+        ..PolicyParts::default()
+    };
+    let policy = Arc::new(Policy::try_new(parts).expect("valid"));
+    let of = |n: u64, script: &[Outcome]| row(at(n), &policy, record(&policy, Facts::default(), at(n).0, script));
+    let dir = written([of(1, &[answered(500), answered(500)]), of(2, &[answered(404)]), of(3, &[answered(304)])]);
+    let table = shown(dir.path(), &["log"]);
+    let attempts: Vec<_> = table.lines().skip(1).map(|line| line.rsplit("  ").next().expect("attempts")).collect();
+    let is_like = |shown: &str, parts: [&str; 2]| shown.contains(parts[0]) && shown.ends_with(parts[1]);
+    assert!(is_like(attempts[0], [" ✗ 500 → eu-", " 500"]) && !attempts[0].contains('✓'), "{table}");
+    assert_eq!(attempts[0].matches('✗').count(), 1, "the second answer is the client's: {table}");
+    assert!(is_like(attempts[1], ["eu-", " 404"]) && is_like(attempts[2], ["eu-", " ✓"]), "{table}");
+    let story = shown(dir.path(), &["explain", &at(1).to_string()]);
+    assert!(story.contains("✗ 500") && story.contains("ms  500\n") && !story.contains('✓'), "{story}");
 }
 
 #[test]
@@ -245,12 +324,19 @@ fn a_request_without_an_attempt_is_told_with_what_ended_it() {
     refused.error = Some("PLATFORM_NOT_FOUND");
     let mut session = Session::new(&policy, Facts::default(), at(2).0);
     session.poll(Duration::ZERO, &0, &mut Unlimited);
-    let nobody = row(at(2), &policy, session.into_record());
-    let dir = written([refused, nobody]);
+    let mut nobody = row(at(2), &policy, session.into_record());
+    nobody.error = Some("NO_AVAILABLE_NODES");
+    let mut left = row(at(3), &policy, Record::new(at(3).0, Facts::default()));
+    (left.error, left.http_status) = (None, 0);
+    let dir = written([refused, nobody, left]);
     let story = shown(dir.path(), &["explain", &at(1).to_string()]);
     assert!(story.contains("no attempt was made") && story.contains("nothing to replay"), "{story}");
-    assert!(shown(dir.path(), &["log"]).contains("PLATFORM_NOT_FOUND"));
-    let story = shown(dir.path(), &["explain", "last"]);
+    for table in [shown(dir.path(), &["log"]), shown_within(80, dir.path(), &["log"])] {
+        let ends = ["PLATFORM_NOT_FOUND", "NO_AVAILABLE_NODES", "no attempt"];
+        let rows = table.lines().skip_while(|line| !line.contains(&at(1).to_string()));
+        assert!(rows.zip(ends).all(|(row, end)| row.ends_with(&format!("  {end}"))), "{table}");
+    }
+    let story = shown(dir.path(), &["explain", &at(2).to_string()]);
     assert!(story.contains("stop (no_endpoints): there is no endpoint"), "{story}");
 }
 

@@ -1,5 +1,6 @@
 //! `handover log`: lists the requests of a data directory, and follows them.
 
+mod attempts;
 mod table;
 mod when;
 
@@ -13,6 +14,7 @@ use handover_gateway::log::{Entry, Filter, LogReader, ReadError};
 
 use crate::exit::Exit;
 use crate::terminal::{Paint, Terminal, complain, on_stdout};
+pub(crate) use attempts::Outcome;
 use table::Table;
 use when::When;
 

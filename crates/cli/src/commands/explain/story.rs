@@ -11,7 +11,7 @@ use crate::terminal::{Paint, Terminal, duration};
 /// Prints the whole story.
 pub(super) fn print(out: &mut impl Write, terminal: &Terminal, entry: &Entry, replayed: &Replayed) -> io::Result<()> {
     for line in head(terminal, entry) {
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", terminal.wrap(&line))?;
     }
     if !entry.attempts.is_empty() {
         writeln!(out)?;
@@ -22,13 +22,13 @@ pub(super) fn print(out: &mut impl Write, terminal: &Terminal, entry: &Entry, re
     for attempt in &entry.attempts {
         writeln!(out)?;
         for line in told(terminal, attempt) {
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", terminal.wrap(&line))?;
         }
     }
     if let Some(end) = end(terminal, entry) {
-        writeln!(out, "\n{end}")?;
+        writeln!(out, "\n{}", terminal.wrap(&end))?;
     }
-    writeln!(out, "\n{}", conclusion(terminal, entry, replayed))
+    writeln!(out, "\n{}", terminal.wrap(&conclusion(terminal, entry, replayed)))
 }
 
 /// Why the whole ended as it did, where that was not said of the final attempt: without an attempt, or between two.
@@ -56,7 +56,8 @@ fn head(terminal: &Terminal, entry: &Entry) -> Vec<String> {
         0 => "no response".to_owned(),
         status => format!("status {status}"),
     };
-    let status = terminal.paint(if entry.net_ok { Paint::Good } else { Paint::Bad }, &status);
+    let status =
+        terminal.paint(if entry.net_ok && entry.http_status < 500 { Paint::Good } else { Paint::Bad }, &status);
     let error = match &*entry.handover_error {
         "" => String::new(),
         code => format!(" {}", safe(code)),

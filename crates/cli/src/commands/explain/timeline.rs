@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use handover_gateway::log::{AttemptEntry, Entry};
 
+use crate::commands::log::Outcome;
 use crate::terminal::{Paint, Terminal, duration};
 
 /// The longest a node's tag is shown beside its bar: `origin-` and an IPv4 address with its port fit.
@@ -58,7 +59,10 @@ pub(super) fn lines(terminal: &Terminal, entry: &Entry) -> Vec<String> {
     let legend =
         [(Phase::Connecting, "connecting"), (Phase::Waiting, "until the head"), (Phase::Flowing, "the body or tunnel")]
             .map(|(phase, words)| format!("{} {words}", phase.sign(terminal)));
-    lines.push(terminal.paint(Paint::Dim, &format!("    {:tag_width$}  {}", "", legend.join("   "))));
+    let legend = legend.join("   ");
+    // Below the bars, or as near to them as the line has room for it.
+    let place = (4 + tag_width + 2).min(terminal.width.saturating_sub(legend.chars().count()));
+    lines.push(terminal.paint(Paint::Dim, &format!("{:place$}{legend}", "")));
     lines
 }
 
@@ -90,15 +94,9 @@ fn draw(terminal: &Terminal, attempt: &AttemptEntry, end_ns: u64, total: u64, wi
     bar
 }
 
+/// `✗ refused`, `✓ 200`, `500`.
 fn outcome(terminal: &Terminal, attempt: &AttemptEntry) -> String {
-    let shown = |paint, sign, text: &str| terminal.paint(paint, &format!("{sign} {}", terminal.safe(text)));
-    match (&attempt.fault, attempt.status) {
-        (Some(fault), _) if fault == "lost_race" => shown(Paint::Dim, terminal.sign("–", "-"), fault),
-        (Some(fault), _) => shown(Paint::Bad, terminal.sign("✗", "x"), fault),
-        (None, Some(status)) if attempt.verdict == "try_next" => {
-            shown(Paint::Bad, terminal.sign("✗", "x"), &status.to_string())
-        }
-        (None, Some(status)) => shown(Paint::Good, terminal.sign("✓", "ok"), &status.to_string()),
-        (None, None) => shown(Paint::Good, terminal.sign("✓", "ok"), ""),
-    }
+    let outcome = Outcome::of(terminal, attempt);
+    let status = attempt.status.filter(|_| outcome.is_success()).map(|status| format!(" {status}"));
+    terminal.paint(outcome.paint, &(outcome.text() + &status.unwrap_or_default()))
 }
