@@ -74,7 +74,9 @@ pub(super) fn relayed(
 ) -> Response<ResponseBody> {
     let Answer { response, conn, in_flight, target, mut ledger } = answer;
     let (mut parts, incoming) = response.into_parts();
-    let idle_max = if headers::has_one_framing(&parts.headers) { view.config.limits.node_idle_max } else { 0 };
+    // A node of HTTP/1.0 could not be sent a body of unknown length; what is framed twice may end elsewhere than thought.
+    let keeps = parts.version == Version::HTTP_11 && headers::has_one_framing(&parts.headers);
+    let idle_max = if keeps { view.config.limits.node_idle_max } else { 0 };
     headers::strip_response(&mut parts.headers);
     // The node's version says nothing about the client's connection.
     parts.version = Version::HTTP_11;
