@@ -10,11 +10,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use handover_gateway::config::{Flags, Sources};
 
 use crate::commands::explain::ExplainArgs;
 use crate::commands::log::LogArgs;
+use crate::diagnostics::Diagnostics;
 
 /// Failover you can prove, for every hop a request takes
 #[derive(Debug, Parser)]
@@ -25,6 +27,19 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) diagnostics: Diagnostics,
+}
+
+impl Cli {
+    /// The command line of this process, with its variables.
+    ///
+    /// # Errors
+    /// What the parser says: what is wrong, or the help that was asked for.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.diagnostics.level_from_env = matches.value_source("log_level") == Some(ValueSource::EnvVariable);
+        Ok(cli)
+    }
 }
 
 const TOUR: &str = "\
@@ -156,38 +171,9 @@ impl GatewayArgs {
     }
 }
 
-/// How diagnostics are written to stderr.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Diagnostics on stderr")]
-pub(crate) struct Diagnostics {
-    /// For people or for programs
-    #[arg(long, global = true, value_enum, default_value_t, env = "HANDOVER_LOG_FORMAT", hide_env_values = true)]
-    pub(crate) log_format: LogFormat,
-    /// error, warn, info, debug or trace; or by module, such as info,handover_gateway=debug
-    #[arg(
-        long,
-        global = true,
-        value_name = "LEVEL",
-        default_value = "info",
-        env = "HANDOVER_LOG_LEVEL",
-        hide_env_values = true
-    )]
-    pub(crate) log_level: String,
-}
-
-/// Who reads the diagnostics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// One line a message, coloured on a terminal
-    #[default]
-    Human,
-    /// One JSON object a line
-    Json,
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use crate::diagnostics::LogFormat;
 
     use super::*;
 

@@ -254,8 +254,60 @@ fn a_certificate_that_is_none_is_an_error_of_the_configuration() {
 #[test]
 fn a_level_that_is_none_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let (code, _, err) = output(&mut handover(directory.path(), &["gateway", "--log-level", "a=b=c"]));
-    assert!(code == Some(2) && err.starts_with("flag --log-level: found \"a=b=c\""), "{err}");
+    let allowed =
+        "allowed: error, warn, info, debug, trace or off; or by module, such as info,handover_gateway=debug\n";
+    let commands = [&["gateway"][..], &["gateway", "--check-config"], &["log"], &["explain", "last"]];
+    for level in ["nonsense", "a=b=c", "a=b", "=info", "info,", ""] {
+        for command in commands {
+            let (code, out, err) = output(handover(directory.path(), command).args(["--log-level", level]));
+            assert_eq!((code, out.as_str()), (Some(2), ""), "{level} {command:?}");
+            assert_eq!(err, format!("flag --log-level: found {level:?}; {allowed}"), "{command:?}");
+        }
+    }
+    let (_, _, err) = output(handover(directory.path(), &["log"]).env("HANDOVER_LOG_LEVEL", "verbose"));
+    assert_eq!(err, format!("env HANDOVER_LOG_LEVEL: found \"verbose\"; {allowed}"));
+    for level in ["WARN", "off", "handover_gateway::accept=trace,info"] {
+        let (code, _, err) =
+            output(&mut handover(directory.path(), &["gateway", "--check-config", "--log-level", level]));
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{level}");
+    }
+    // It is one of all errors, not the first or last.
+    let arguments = ["gateway", "--log-level", "x", "--listen", "y", "--max-retries", "z"];
+    let (_, _, err) = output(&mut handover(directory.path(), &arguments));
+    let flags: Vec<_> = err.lines().filter_map(|line| line.split(": ").next()).collect();
+    assert_eq!(flags, ["flag --listen", "flag --log-level", "flag --max-retries"]);
+}
+
+#[test]
+fn errors_of_the_start_are_json_where_json_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let cases = [
+        (&["--listen", "x", "--max-retries", "y"][..], 2, &["flag --listen: listen: ", "flag --max-retries: "][..]),
+        (&["--listen", "x", "--log-level", "y", "--check-config"], 2, &["flag --listen: ", "flag --log-level: "]),
+        (&["--listen", &taken], 3, &["cannot listen on 127.0.0.1:"]),
+        (&["--no-such-flag"], 2, &["unexpected argument '--no-such-flag' found"]),
+    ];
+    for (arguments, exit_code, starts) in cases {
+        let flag = output(handover(directory.path(), &["gateway", "--log-format", "json"]).args(arguments));
+        let joined = output(handover(directory.path(), &["gateway", "--log-format=json"]).args(arguments));
+        let variable =
+            output(handover(directory.path(), &["gateway"]).args(arguments).env("HANDOVER_LOG_FORMAT", "json"));
+        for (code, out, err) in [flag, joined, variable] {
+            assert_eq!((code, out.as_str(), err.lines().count()), (Some(exit_code), "", starts.len()), "{err}");
+            for (line, start) in err.lines().zip(starts) {
+                let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                assert_eq!((&line["level"], &line["target"]), (&"ERROR".into(), &"handover".into()));
+                assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+                assert!(line["fields"]["message"].as_str().is_some_and(|text| text.starts_with(start)), "{line}");
+            }
+        }
+    }
+    let mut command = handover(directory.path(), &["gateway", "--log-format", "json", "--max-retries", "y"]);
+    let line: serde_json::Value = serde_json::from_str(&output(&mut command).2).expect("one line");
+    let fields = ["source", "key", "found", "allowed"].map(|name| line["fields"][name].as_str().unwrap_or_default());
+    assert_eq!(fields, ["flag --max-retries", "platform.max_retries", "\"y\"", "allowed: a whole number from 0 to 31"]);
 }
 
 #[test]

@@ -212,11 +212,20 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let empty = self.platforms.iter().filter(|platform| platform.nodes.is_empty());
         let only_origins = self.nodes.iter().all(|node| node.kind.is_origin());
-        empty
+        let mut warnings: Vec<_> = empty
             // Who declares origins only has no use for the forward door.
             .filter(|platform| !(only_origins && platform.tag_filters.is_empty()))
             .map(|platform| format!("platform {} has no node: no tag matches its tag_filters", platform.name))
-            .collect()
+            .collect();
+        let all_routed = self.routes.iter().any(|route| route.host.is_none() && route.path == "/");
+        if self.proxy_token.is_some() && !only_origins && all_routed {
+            warnings.push(
+                "a route takes every path: the path form is reachable only with the token as first segment; other paths go \
+                 to the origins"
+                    .into(),
+            );
+        }
+        warnings
     }
 
     /// The most specific route for an origin-form request, if any.

@@ -2,14 +2,15 @@
 //!
 //! HUP reads the configuration again; TERM and INT end the gateway in order; a second one of them ends it at once.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use handover_gateway::config::{Config, Sources, key_list};
+use handover_gateway::config::{Config, ConfigError, ConfigErrors, Sources, key_list};
 use handover_gateway::{Gateway, Running, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::banner::Banner;
-use crate::args::{Diagnostics, GatewayArgs, LogFormat};
+use crate::args::GatewayArgs;
+use crate::diagnostics::{Diagnostics, LogFormat};
 use crate::exit::Exit;
 
 mod banner;
@@ -21,39 +22,46 @@ pub(crate) fn run(args: GatewayArgs, diagnostics: &Diagnostics) -> Exit {
         return say(&key_list());
     }
     let sources = args.into_sources();
-    let config = match Config::load(sources.clone()) {
-        Ok(config) => config,
-        Err(errors) => return fail(Exit::Config, &errors.to_string()),
+    let format = diagnostics.log_format;
+    let (config, filter) = match (Config::load(sources.clone()), diagnostics.filter()) {
+        (Ok(config), Ok(filter)) => (config, filter),
+        (config, filter) => return format.refuse(&all_errors(config.err(), filter.err())),
     };
     if check_only {
         return say(&checked(&config));
     }
-    if let Err(problem) = start_diagnostics(diagnostics) {
-        return fail(Exit::Config, &problem);
-    }
+    diagnostics.start(filter);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(Exit::Other, &format!("cannot wait for signals: {error}")),
+        Err(error) => return format.fail(Exit::Other, &format!("cannot wait for signals: {error}")),
     };
-    let exit = runtime.block_on(serve(config, sources));
+    let exit = runtime.block_on(serve(config, sources, format));
     // A drain that a second signal cut short may still wait for its requests: the process does not wait for it.
     runtime.shutdown_background();
     exit
 }
 
+/// What is wrong with the configuration and with the level of the diagnostics, as one list.
+fn all_errors(config: Option<ConfigErrors>, level: Option<ConfigError>) -> ConfigErrors {
+    let mut errors = config.map(|errors| errors.0).unwrap_or_default();
+    errors.extend(level);
+    errors.sort();
+    ConfigErrors(errors)
+}
+
 /// Serves until a signal ends it. Signals are caught before the gateway starts, so that none is lost.
-async fn serve(config: Config, sources: Sources) -> Exit {
+async fn serve(config: Config, sources: Sources, format: LogFormat) -> Exit {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
-        Err(error) => return fail(Exit::Other, &format!("cannot wait for signals: {error}")),
+        Err(error) => return format.fail(Exit::Other, &format!("cannot wait for signals: {error}")),
     };
     let banner = Banner::of(&config);
     let running = match Gateway::start(config) {
         Ok(running) => running,
-        Err(error) => return fail(exit_of(&error), &error.to_string()),
+        Err(error) => return format.fail(exit_of(&error), &error.to_string()),
     };
     say(&banner.text(running.local_addr()));
     while signals.next().await == Request::Reload {
@@ -64,7 +72,7 @@ async fn serve(config: Config, sources: Sources) -> Exit {
     tokio::select! {
         // Requests that drain_timeout cuts off are what was configured, and the gateway warns of them: no failure.
         ended = ended => if ended.is_ok() { Exit::Ok } else { Exit::Other },
-        () = signals.end() => fail(Exit::Other, "ended by a second signal; requests that still ran are cut off"),
+        () = signals.end() => format.fail(Exit::Other, "ended by a second signal; requests that still ran are cut off"),
     }
 }
 
@@ -146,29 +154,9 @@ impl Signals {
     }
 }
 
-fn start_diagnostics(diagnostics: &Diagnostics) -> Result<(), String> {
-    let level = &diagnostics.log_level;
-    let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
-        format!("flag --log-level: found {level:?}; allowed: error, warn, info, debug, trace: {error}")
-    })?;
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
-    match diagnostics.log_format {
-        LogFormat::Human => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
-}
-
 /// Writes to stdout. A reader that has gone is no reason to stop serving.
 fn say(text: &str) -> Exit {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Exit::Ok
-}
-
-/// Writes to stderr, where no reader is no reason for another exit code.
-fn fail(exit: Exit, text: &str) -> Exit {
-    let _ = writeln!(io::stderr().lock(), "{text}");
-    exit
 }

@@ -101,6 +101,29 @@ fn a_platform_that_no_tag_matches_is_a_warning() {
 }
 
 #[test]
+fn the_path_form_beside_a_route_to_everything_is_a_warning() {
+    let all = "[[platform]]\nname = \"x\"\n[[route]]\nplatform = \"x\"\n";
+    let warnings = |text: &str, token: Option<&str>| {
+        let flags = Flags { token: token.map(str::to_owned), ..Flags::default() };
+        from_all(text, &[], &flags).unwrap().warnings()
+    };
+    let warned = warnings(&format!("{POOLS}{all}"), Some("t"));
+    let [warning] = warned.as_slice() else { panic!("{warned:?}") };
+    assert!(warning.ends_with("reachable only with the token as first segment; other paths go to the origins"));
+    // The route that origins get by themselves is one too.
+    assert_eq!(warnings(POOLS, Some("t")), warned);
+    for (text, token) in [
+        (format!("{POOLS}{all}"), None),
+        (format!("{POOLS}{all}host = \"h\""), Some("t")),
+        (format!("{POOLS}{all}path = \"/v1\""), Some("t")),
+        ("origins = [\"http://h:1\"]".into(), Some("t")),
+        ("nodes = [\"http://h:1\"]".into(), Some("t")),
+    ] {
+        assert_eq!(warnings(&text, token), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
 fn routes_match_by_whole_segments_and_the_most_specific_wins() {
     let text = format!(
         "{POOLS}{}",
