@@ -7,7 +7,7 @@ use crate::decide::Spent;
 use crate::pause::{again_from, backoff};
 use crate::pick::Choice;
 use crate::record::Record;
-use crate::{Policy, Verdict};
+use crate::{Outcome, Policy, Verdict};
 
 /// A record of which the first `begun` attempts are taken into account.
 #[derive(Clone, Copy)]
@@ -49,8 +49,8 @@ impl<'r> Ledger<'r> {
         Pauses { ready, due }
     }
 
-    /// What is spent and left when an attempt ends now.
-    pub(crate) fn spent(&self, now: Duration, in_flight: bool) -> Spent {
+    /// What is spent and left when an attempt ends now, in this way.
+    pub(crate) fn spent(&self, now: Duration, outcome: &Outcome, in_flight: bool) -> Spent {
         let attempts = u32::try_from(self.begun).unwrap_or(u32::MAX);
         // The endpoints as the newest choice saw them; whatever has changed since is seen by the next one.
         let newest = self.begun.checked_sub(1).and_then(|index| self.record.attempts.get(index));
@@ -58,8 +58,14 @@ impl<'r> Ledger<'r> {
         let choice = self.choice();
         let may_discover = self.policy.discover() && self.record.discovery.is_none_or(|asked| asked.after >= attempts);
         let untried = may_discover || (0..count).any(|endpoint| !choice.is_tried(endpoint));
-        // While another attempt is under way nothing is going to begin that this one would have to wait for.
-        let delay = if in_flight { Duration::ZERO } else { self.pauses(now, !untried, count).due.saturating_sub(now) };
+        // Behind an answer that stands nothing begins, and while another attempt is under way nothing that would have to wait.
+        let stands =
+            matches!(outcome, Outcome::Answered { status, .. } if !self.policy.retry_statuses().contains(*status));
+        let delay = if in_flight || stands {
+            Duration::ZERO
+        } else {
+            self.pauses(now, !untried, count).due.saturating_sub(now)
+        };
         Spent { attempts, now, untried, in_flight, delay }
     }
 

@@ -126,7 +126,7 @@ fn decide_again(policy: &Policy, record: &Record, attempt: &AttemptRecord) -> Re
     let begun = attempt.spent.attempts as usize;
     let fits = begun <= record.attempts.len() && attempt.spent.attempts >= attempt.attempt;
     compare(fits, at, "spent", attempt.spent.attempts, record.attempts.len())?;
-    let spent = Ledger { policy, record, begun }.spent(attempt.ended, attempt.spent.in_flight);
+    let spent = Ledger { policy, record, begun }.spent(attempt.ended, &attempt.outcome, attempt.spent.in_flight);
     compare(attempt.spent == spent, at, "spent", attempt.spent, spent)?;
     let others = || record.attempts.iter().take(begun).filter(|other| other.attempt != attempt.attempt);
     // Where two ended at the same time, the record alone knows which was first.

@@ -53,7 +53,7 @@ impl Session<'_> {
         if let Some(record) = self.attempt_mut(attempt) {
             (record.ended, record.outcome) = (now, outcome);
         }
-        let spent = self.ledger().spent(now, in_flight);
+        let spent = self.ledger().spent(now, &outcome, in_flight);
         let mut asked = Asked::new(budget);
         let verdict = decide(self.policy, &self.record.facts, &outcome, &spent, &mut asked);
         let answer = asked.answer;
