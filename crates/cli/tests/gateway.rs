@@ -243,12 +243,16 @@ fn a_second_gateway_on_the_same_data_dir_has_its_exit_code() {
 }
 
 #[test]
-fn a_certificate_that_is_none_is_an_error_of_the_configuration() {
+fn what_the_start_would_refuse_the_check_refuses_too() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("h.toml"), "[tls]\ncert = \"h.toml\"\nkey = \"h.toml\"\n").unwrap();
-    let (code, _, err) =
-        output(&mut handover(directory.path(), &["gateway", "--listen", "127.0.0.1:0", "--config", "h.toml"]));
-    assert!(code == Some(2) && err.contains("h.toml"), "{err}");
+    let text = "origins = [\"http://127.0.0.1:2260\"]\n[tls]\ncert = \"h.toml\"\nkey = \"h.toml\"\n";
+    std::fs::write(directory.path().join("h.toml"), text).unwrap();
+    for check in [&["--check-config"][..], &[]] {
+        let (code, out, err) = output(handover(directory.path(), &["gateway", "--config", "h.toml"]).args(check));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        let starts: Vec<_> = err.lines().filter_map(|line| line.split(": found").next()).collect();
+        assert_eq!(starts, ["h.toml:1:11: origins", "h.toml:3:8: tls.cert", "h.toml:4:7: tls.key"]);
+    }
 }
 
 #[test]
@@ -325,6 +329,8 @@ fn a_second_signal_ends_it_at_once() {
     wait_for(directory.path(), "ending: ");
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.exit_code(), Some(1), "{}", stderr(directory.path()));
+    let (code, rows, err) = output(&mut handover(directory.path(), &["log", "--json"]));
+    assert_eq!((code, rows.as_str()), (Some(0), ""), "what a second signal cuts off has no row: {err}");
 }
 
 /// Before another look at another process.

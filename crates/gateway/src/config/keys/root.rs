@@ -266,7 +266,7 @@ pub(in super::super) static ROOT: &[Key<Root>] = &[
         name: "limits.connections_max",
         form: Form::Number { least: 1, most: 1_000_000, set: |root, value| root.limits.connections_max = small(value) },
         fallback: Value("10000"),
-        doc: "client connections of the whole gateway; further ones wait to be accepted",
+        doc: "client connections of the whole gateway; further ones get 503 TOO_MANY_CONNECTIONS at once; with TLS they are closed",
         why: "with one connection onwards each it stays below 20,480 descriptors; more needs a raised limit of the system",
     },
     Key {
