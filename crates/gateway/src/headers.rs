@@ -68,6 +68,9 @@ const NOMINATED_MAX: usize = 10;
 
 /// Removes what is meant for this hop only. Refuses a `Connection` field that names what it must not.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), ErrorCode> {
+    if !has_any(headers, &HOP_BY_HOP) {
+        return Ok(());
+    }
     let trailers = has_te_trailers(headers);
     if headers.contains_key(header::CONNECTION) {
         for name in nominated(headers)? {
@@ -82,6 +85,25 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), ErrorCode>
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
     Ok(())
+}
+
+/// A length that the node said several times, which is allowed where it says the same (RFC 9110 §8.6), is passed on once.
+fn one_length(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(first), second) = (all.next(), all.next()) else { return };
+    if second.is_none() && !first.as_bytes().contains(&b',') {
+        return;
+    }
+    let once = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    if let Ok(once) = HeaderValue::from_bytes(once) {
+        headers.insert(header::CONTENT_LENGTH, once);
+    }
+}
+
+/// Whether any of these fields is there. Most messages have few fields and none of these: looking at what there is costs
+/// less than looking for each.
+fn has_any(headers: &HeaderMap, names: &[HeaderName]) -> bool {
+    headers.keys().any(|name| names.contains(name))
 }
 
 fn has_te_trailers(headers: &HeaderMap) -> bool {
@@ -146,6 +168,10 @@ pub(crate) fn has_one_framing(headers: &HeaderMap) -> bool {
 /// The same for responses: a node's or origin's framing is its own; what it names is dropped, never refused, and the
 /// gateway's own words stay the gateway's.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    one_length(headers);
+    if !has_any(headers, &HOP_BY_HOP) && !has_any(headers, &OWN) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         for name in nominated_in_response(headers) {
             headers.remove(name);
@@ -235,6 +261,17 @@ mod tests {
         let mut all: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         all.sort_unstable();
         all.join(" ")
+    }
+
+    #[test]
+    fn a_length_that_is_said_twice_is_said_once() {
+        for lengths in [&["5, 5"][..], &["5,5"], &["5", "5"], &["5"]] {
+            let mut m = HeaderMap::new();
+            lengths.iter().for_each(|l| drop(m.append(header::CONTENT_LENGTH, HeaderValue::from_static(l))));
+            strip_response(&mut m);
+            let all: Vec<_> = m.get_all(header::CONTENT_LENGTH).iter().collect();
+            assert_eq!(all, ["5"], "{lengths:?}");
+        }
     }
 
     #[test]

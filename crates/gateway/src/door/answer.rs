@@ -78,6 +78,10 @@ pub(super) fn relayed(
     let keeps = parts.version == Version::HTTP_11 && headers::has_one_framing(&parts.headers);
     let idle_max = if keeps { view.config.limits.node_idle_max } else { 0 };
     headers::strip_response(&mut parts.headers);
+    if parts.status == StatusCode::NO_CONTENT {
+        // It has no body, whatever length the node gave it (RFC 9110 §8.6); a client of HTTP/2 would miss the bytes.
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
     // The node's version says nothing about the client's connection.
     parts.version = Version::HTTP_11;
     if let Some(prefix) = prefix {
