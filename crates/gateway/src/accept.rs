@@ -30,6 +30,9 @@ pub(crate) struct Desk {
 const OWN_DESCRIPTORS: u64 = 32;
 const DESCRIPTORS_PER_WORKER: u64 = 4;
 
+/// Room that is not worth a warning though more was allowed: a busy server of one machine.
+const ROOM_ENOUGH: usize = 4096;
+
 /// How many clients there is room for: every client may need a connection to a node beside its own, so a gateway that
 /// gave all its descriptors to clients could serve none of them.
 fn room(workers: u64) -> usize {
@@ -95,7 +98,7 @@ pub(crate) async fn accept(
     let mut complained: Option<Instant> = None;
     let room = room(desks.len() as u64);
     let wanted = plan.load().config.limits.connections_max;
-    if room < wanted {
+    if room < wanted.min(ROOM_ENOUGH) {
         tracing::warn!(
             "only {room} clients at a time are let in, not {wanted} (limits.connections_max): each may need two file \
              descriptors; raise the process's limit (ulimit -n)"

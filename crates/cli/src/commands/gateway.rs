@@ -31,6 +31,7 @@ pub(crate) fn run(args: GatewayArgs, diagnostics: &Diagnostics) -> Exit {
         return say(&checked(&config));
     }
     diagnostics.start(filter);
+    take_all_descriptors();
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -42,6 +43,17 @@ pub(crate) fn run(args: GatewayArgs, diagnostics: &Diagnostics) -> Exit {
     // A drain that a second signal cut short may still wait for its requests: the process does not wait for it.
     runtime.shutdown_background();
     exit
+}
+
+/// Raises the soft limit of file descriptors to the hard one. The soft limit (1024 on most systems) is kept low for programs
+/// that use `select`; this one does not, and its clients and nodes need a descriptor each.
+fn take_all_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("the limit of file descriptors stays: {error}");
+    }
 }
 
 /// What is wrong with the configuration and with the level of the diagnostics, as one list.
