@@ -3,8 +3,10 @@
 //! Every response that the gateway makes itself carries `X-Handover-Error: CODE` and `Proxy-Status` (RFC 9209), so that a
 //! client can tell the gateway's own words from the origin's.
 
-use handover_core::Fault;
+use handover_core::{Fault, Stage};
 use http::{HeaderValue, StatusCode, header};
+
+use crate::conn::ClientFault;
 
 use crate::auth_limit;
 
@@ -73,6 +75,19 @@ impl ErrorCode {
         ErrorCode::MethodNotAllowed,
         ErrorCode::TooManyConnections,
     ];
+
+    /// The code of a request whose last real attempt ended so; `None`: there was no node to try.
+    pub(crate) fn of_last_attempt(last: Option<(Stage, Fault)>, client: Option<ClientFault>) -> Self {
+        match (last, client) {
+            (None, _) => ErrorCode::NoAvailableNodes,
+            (Some((_, Fault::Cancelled)), Some(ClientFault::Silent)) => ErrorCode::RequestTimeout,
+            (Some((_, Fault::Cancelled)), _) => ErrorCode::BadRequest("The request's body is malformed"),
+            (Some((_, Fault::Denied)), _) => ErrorCode::TargetDenied,
+            (Some((_, Fault::Timeout)), _) => ErrorCode::UpstreamTimeout,
+            (Some((stage, _)), _) if stage < Stage::Send => ErrorCode::UpstreamConnectFailed,
+            (Some(_), _) => ErrorCode::UpstreamRequestFailed,
+        }
+    }
 
     /// The code as it stands in `X-Handover-Error` and in the log.
     pub fn as_str(self) -> &'static str {
@@ -250,6 +265,25 @@ mod tests {
 503 TOO_MANY_CONNECTIONS http_request_denied | Too many connections
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn the_last_attempt_decides_the_code() {
+        for (stage, fault, client, code) in [
+            (Stage::Dial, Fault::Refused, None, "UPSTREAM_CONNECT_FAILED"),
+            (Stage::ProxyHandshake, Fault::ProxyRefused, None, "UPSTREAM_CONNECT_FAILED"),
+            (Stage::Tls, Fault::Tls, None, "UPSTREAM_CONNECT_FAILED"),
+            (Stage::Dial, Fault::Timeout, None, "UPSTREAM_TIMEOUT"),
+            (Stage::AwaitHead, Fault::Timeout, None, "UPSTREAM_TIMEOUT"),
+            (Stage::Send, Fault::Reset, None, "UPSTREAM_REQUEST_FAILED"),
+            (Stage::AwaitHead, Fault::Closed, None, "UPSTREAM_REQUEST_FAILED"),
+            (Stage::Resolve, Fault::Denied, None, "TARGET_DENIED"),
+            (Stage::Send, Fault::Cancelled, Some(ClientFault::Silent), "REQUEST_TIMEOUT"),
+            (Stage::Send, Fault::Cancelled, Some(ClientFault::Malformed), "BAD_REQUEST"),
+        ] {
+            assert_eq!(ErrorCode::of_last_attempt(Some((stage, fault)), client).as_str(), code, "{stage:?} {fault:?}");
+        }
+        assert_eq!(ErrorCode::of_last_attempt(None, None), ErrorCode::NoAvailableNodes);
     }
 
     #[test]

@@ -177,18 +177,16 @@ fn kept(node: &NodeConfig, plan: &Plan, before: Option<&View>) -> Option<Rc<Node
 }
 
 fn fresh(node: &Arc<NodeConfig>) -> Rc<NodeState> {
-    let kind = match node.kind {
-        NodeKind::Direct => dial::NodeKind::Direct,
-        NodeKind::Http => dial::NodeKind::Http,
-        NodeKind::Https => dial::NodeKind::Https,
-        NodeKind::Socks5 => dial::NodeKind::Socks5,
-        NodeKind::Origin { tls } => dial::NodeKind::Origin { tls },
-    };
     let credentials = node.credentials.as_ref().map(|Credentials { user, password }| dial::Credentials {
         user: user.as_str().into(),
         password: password.as_str().into(),
     });
-    let dial =
-        DialNode { tag: node.tag.as_str().into(), kind, host: Host::parse(&node.host), port: node.port, credentials };
+    let dial = DialNode {
+        tag: node.tag.as_str().into(),
+        kind: node.kind,
+        host: Host::parse(&node.host),
+        port: node.port,
+        credentials,
+    };
     Rc::new(NodeState::new(&node.tag, &node.hash, dial))
 }

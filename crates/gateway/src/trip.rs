@@ -323,15 +323,7 @@ impl<'p> Trip<'p> {
         if let Some(session) = self.session.take() {
             ledger.decided(session.into_record());
         }
-        let code = match self.last {
-            None => ErrorCode::NoAvailableNodes,
-            Some((_, Fault::Cancelled)) if self.client == Some(ClientFault::Silent) => ErrorCode::RequestTimeout,
-            Some((_, Fault::Cancelled)) => ErrorCode::BadRequest("The request's body is malformed"),
-            Some((_, Fault::Denied)) => ErrorCode::TargetDenied,
-            Some((_, Fault::Timeout)) => ErrorCode::UpstreamTimeout,
-            Some((stage, _)) if stage < Stage::Send => ErrorCode::UpstreamConnectFailed,
-            Some(_) => ErrorCode::UpstreamRequestFailed,
-        };
+        let code = ErrorCode::of_last_attempt(self.last, self.client);
         let response_wait = self.last.is_some_and(|(stage, _)| stage >= Stage::Send);
         let client_left = self.client == Some(ClientFault::Left);
         Box::new(Failed { code, fault: self.last.map(|(_, fault)| fault), client_left, response_wait, ledger })

@@ -5,23 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sha2::{Digest, Sha256};
 
-/// How a node is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NodeKind {
-    /// The gateway dials the target itself.
-    Direct,
-    /// An HTTP proxy.
-    Http,
-    /// An HTTP proxy behind TLS.
-    Https,
-    /// A SOCKS5 proxy; it resolves names.
-    Socks5,
-    /// The node is the target.
-    Origin {
-        /// Whether it is spoken to over TLS.
-        tls: bool,
-    },
-}
+pub use crate::dial::NodeKind;
 
 impl NodeKind {
     /// The kind's word, as in the configuration.
