@@ -2,7 +2,7 @@
 //!
 //! The connection is driven inside the task of the request that uses it, not by a task of its own: nothing has to be woken
 //! across tasks, and giving a request up is dropping the connection, synchronously. After that nothing can be written any
-//! more, which is what makes the counters read afterwards a proof (see [`crate::wire`] for the gate).
+//! more, which is what makes the counters read afterwards a proof (the module `gate` has the gate).
 
 use std::future::poll_fn;
 use std::io;
@@ -19,9 +19,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Sleep;
 
-use crate::body::RequestBody;
+use crate::body::TrackedBody;
 use crate::dial::{DialError, RawCounter, Stream, fault_of};
-use crate::wire::{Gate, Wire};
+use crate::gate::{Gate, Wire};
 
 /// A reused connection that rested longer than this is always looked at with a system call before it is used again. After a
 /// shorter rest only a request that could do harm when its fate is unknown gets that look: the event loop tells of a FIN
@@ -34,15 +34,16 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What one side of a connection may buffer, in bytes. Bulk data comes in pieces of this size; more would make a client
 /// that reads slowly cost more memory (measured: 506 KiB with hyper's own bound of 400 KiB), less costs throughput (measured:
 /// a fifth of a large download at 128 KiB).
-pub(crate) const BUFFER_BYTES_MAX: usize = 256 * 1024;
+pub const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// A connection to a node, or through it to a target.
-pub(crate) struct NodeConn {
-    http: http1::Connection<TokioIo<Wire>, RequestBody>,
-    sender: http1::SendRequest<RequestBody>,
+pub struct Conn<B: TrackedBody + 'static> {
+    http: http1::Connection<TokioIo<Wire>, B>,
+    sender: http1::SendRequest<B>,
     gate: Arc<Gate>,
     raw: RawCounter,
-    pub(crate) peer: SocketAddr,
+    /// The address of its socket.
+    pub peer: SocketAddr,
     timer: Pin<Box<Sleep>>,
     rested_since: Instant,
     /// Bytes read from it before the current exchange.
@@ -51,20 +52,26 @@ pub(crate) struct NodeConn {
 }
 
 /// Why an exchange got no response head. The connection is gone.
-pub(crate) struct ExchangeError {
-    pub(crate) stage: Stage,
-    pub(crate) fault: Fault,
-    pub(crate) sent: Sent,
-    pub(crate) errno: Option<i32>,
-    pub(crate) written_bytes: u64,
-    pub(crate) text: String,
+pub struct ExchangeError {
+    /// How far it got.
+    pub stage: Stage,
+    /// What went wrong.
+    pub fault: Fault,
+    /// What is proven of the request.
+    pub sent: Sent,
+    /// The operating system's error number, if it was its error.
+    pub errno: Option<i32>,
+    /// Bytes that the raw socket took since the request was handed over.
+    pub written_bytes: u64,
+    /// What happened, in one line of lower case.
+    pub text: String,
     /// What the client did wrong, if it was the client.
-    pub(crate) client: Option<ClientFault>,
+    pub client: Option<ClientFault>,
 }
 
 /// How a client broke its own request off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientFault {
+pub enum ClientFault {
     /// It went away.
     Left,
     /// It sent nothing more of its body.
@@ -75,12 +82,12 @@ pub(crate) enum ClientFault {
 
 impl ExchangeError {
     /// Whether the connection was dead when the request came to it, and nothing of the request left.
-    pub(crate) fn is_of_the_connection(&self) -> bool {
+    pub fn is_of_the_connection(&self) -> bool {
         self.sent == Sent::No && self.fault != Fault::Timeout
     }
 
     /// A dial that replaced a dead idle connection failed.
-    pub(crate) fn of_dial(error: &DialError) -> Self {
+    pub fn of_dial(error: &DialError) -> Self {
         ExchangeError {
             stage: error.stage,
             fault: error.fault,
@@ -102,15 +109,19 @@ impl From<hyper::Error> for ExchangeError {
     }
 }
 
-impl NodeConn {
+impl<B> Conn<B>
+where
+    B: TrackedBody + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     /// Speaks HTTP/1.1 on a fresh stream. Cancel safe: dropping it closes the stream.
-    pub(crate) async fn start(stream: Stream, peer: SocketAddr, timeout: Duration) -> Result<Box<Self>, ExchangeError> {
+    pub async fn start(stream: Stream, peer: SocketAddr, timeout: Duration) -> Result<Box<Self>, ExchangeError> {
         let gate = Arc::new(Gate::default());
         let raw = stream.raw_counter();
         let io = TokioIo::new(Wire::new(stream, Arc::clone(&gate)));
         let (sender, http) =
             http1::Builder::new().max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX).handshake(io).await?;
-        Ok(Box::new(NodeConn {
+        Ok(Box::new(Conn {
             http,
             sender,
             gate,
@@ -124,26 +135,27 @@ impl NodeConn {
     }
 
     /// Bytes of the current exchange: written to the raw socket, and read from the node.
-    pub(crate) fn moved(&self) -> (u64, u64) {
+    pub fn moved(&self) -> (u64, u64) {
         (self.raw.written() - self.raw_before, self.gate.read_bytes() - self.read_before)
     }
 
     /// What counts the bytes of the exchange that is about to begin.
-    pub(crate) fn counter(&self) -> (RawCounter, u64) {
+    pub fn counter(&self) -> (RawCounter, u64) {
         (self.raw.clone(), self.raw.written())
     }
 
     /// The exchange is over; the connection rests from now on.
-    pub(crate) fn rest(&mut self, now: Instant) {
+    pub fn rest(&mut self, now: Instant) {
         self.rested_since = now;
     }
 
-    pub(crate) fn rested(&self, now: Instant) -> Duration {
+    /// For how long it has rested.
+    pub fn rested(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.rested_since)
     }
 
     /// Whether an idle connection can take a request: open on both sides as far as the kernel knows.
-    pub(crate) fn is_reusable(&mut self, now: Instant, careful: bool) -> bool {
+    pub fn is_reusable(&mut self, now: Instant, careful: bool) -> bool {
         self.gate.probe(careful || self.rested(now) >= PROBE_AFTER);
         let mut cx = Context::from_waker(Waker::noop());
         let open = self.http.poll_without_shutdown(&mut cx).is_pending();
@@ -152,12 +164,12 @@ impl NodeConn {
     }
 
     /// Drives the connection while its response body is read. Ready: the connection is over.
-    pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    pub fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.http.poll_without_shutdown(cx)
     }
 
     /// Whether the last exchange is over on the wire, so that the connection can rest.
-    pub(crate) fn is_at_rest(&mut self) -> bool {
+    pub fn is_at_rest(&mut self) -> bool {
         if self.sender.is_ready() {
             return true;
         }
@@ -166,7 +178,7 @@ impl NodeConn {
     }
 
     /// Takes the stream back after the node switched protocols, with bytes that came behind its response head.
-    pub(crate) async fn into_switched(mut self) -> Result<(Stream, bytes::Bytes), hyper::Error> {
+    pub async fn into_switched(mut self) -> Result<(Stream, bytes::Bytes), hyper::Error> {
         poll_fn(|cx| self.http.poll_without_shutdown(cx)).await?;
         let parts = self.http.into_parts();
         Ok((parts.io.into_inner().into_stream(), parts.read_buf))
@@ -180,9 +192,9 @@ impl NodeConn {
     ///
     /// # Errors
     /// What went wrong, with what is proven of the request; the connection is consumed.
-    pub(crate) async fn exchange(
+    pub async fn exchange(
         mut self: Box<Self>,
-        request: Request<RequestBody>,
+        request: Request<B>,
         timeout: Duration,
         give_up: tokio::time::Instant,
     ) -> Result<(Box<Self>, Response<Incoming>), ExchangeError> {
@@ -237,9 +249,9 @@ impl NodeConn {
         given_back: bool,
         error: Option<&hyper::Error>,
         fault: Fault,
-        body: &RequestBody,
+        body: &B,
     ) -> ExchangeError {
-        let NodeConn { http, sender, gate, raw, raw_before, .. } = *self;
+        let Conn { http, sender, gate, raw, raw_before, .. } = *self;
         let unwritten = gate.revoke();
         // From here on nothing can be written: what the counter says is final.
         drop((http, sender));
@@ -273,10 +285,10 @@ enum Ended {
     ClientSilent,
 }
 
-type SendResult = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>;
+type SendResult<B> = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>;
 
-impl From<SendResult> for Ended {
-    fn from(result: SendResult) -> Self {
+impl<B> From<SendResult<B>> for Ended {
+    fn from(result: SendResult<B>) -> Self {
         match result {
             Ok(response) => Ended::Head(response),
             Err(mut error) => Ended::Failed(error.take_message().is_some(), error.into_error()),
@@ -284,7 +296,8 @@ impl From<SendResult> for Ended {
     }
 }
 
-pub(crate) fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
+/// What an error of hyper's is: its fault and its number.
+pub fn fault_of_exchange(error: &hyper::Error) -> (Fault, Option<i32>) {
     // The request's own body broke: it was the client who left, whatever the causes beneath say.
     if error.is_user() {
         return (Fault::Cancelled, None);
@@ -320,7 +333,7 @@ fn io_cause(error: &hyper::Error) -> Option<&io::Error> {
 }
 
 /// An error with its causes, outermost first.
-pub(crate) fn full_text(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn full_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,9 +1,10 @@
 //! Why a dial failed, and how far one got that was given up: every layer says who it was.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use handover_core::{Blame, Fault, Stage};
 
@@ -50,7 +51,7 @@ impl DialError {
 
     /// What to say of a dial whose time limit passed: the caller dropped it, and `progress` tells where it stood.
     pub fn timed_out(node: &DialNode, progress: &Progress) -> Self {
-        let cause = Cause::new(Fault::Timeout, progress.silence.get(), "timeout", progress.waited_for());
+        let cause = Cause::new(Fault::Timeout, progress.seen().silence, "timeout", progress.waited_for());
         Self::new(node, progress, cause)
     }
 
@@ -86,37 +87,49 @@ impl fmt::Display for DialError {
 impl std::error::Error for DialError {}
 
 /// How far a dial got; outlives the dial, so that one that was dropped can still be told from its true stage.
+///
+/// Shared between a dial and who may give it up; a lock that is taken a handful of times a dial costs it nothing.
 #[derive(Debug)]
 pub struct Progress {
-    stage: Cell<Stage>,
-    peer: Cell<Option<SocketAddr>>,
+    stage: AtomicU8,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    peer: Option<SocketAddr>,
     /// Whom it speaks against if nothing more comes at this stage.
-    silence: Cell<Option<Blame>>,
+    silence: Option<Blame>,
 }
 
 impl Progress {
     /// Of a dial that has not begun.
     pub fn new() -> Self {
-        Self { stage: Cell::new(Stage::Resolve), peer: Cell::new(None), silence: Cell::new(None) }
+        Self { stage: AtomicU8::new(0), seen: Mutex::default() }
     }
 
     /// The stage the dial is in.
     pub fn stage(&self) -> Stage {
-        self.stage.get()
+        DIAL_STAGES[usize::from(self.stage.load(Ordering::Relaxed))]
     }
 
     /// The address of the socket, or the last one tried; `None` until the first is tried.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer.get()
+        self.seen().peer
     }
 
     pub(super) fn enter(&self, stage: Stage, silence: Option<Blame>) {
-        self.stage.set(stage);
-        self.silence.set(silence);
+        let number = DIAL_STAGES.iter().position(|known| *known == stage).unwrap_or_default();
+        self.stage.store(u8::try_from(number).unwrap_or_default(), Ordering::Relaxed);
+        self.seen().silence = silence;
     }
 
     pub(super) fn tries(&self, peer: SocketAddr) {
-        self.peer.set(Some(peer));
+        self.seen().peer = Some(peer);
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waited_for(&self) -> &'static str {
@@ -128,6 +141,9 @@ impl Progress {
         }
     }
 }
+
+/// The stages of a dial, in order.
+const DIAL_STAGES: [Stage; 4] = [Stage::Resolve, Stage::Dial, Stage::ProxyHandshake, Stage::Tls];
 
 impl Default for Progress {
     fn default() -> Self {

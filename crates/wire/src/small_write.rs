@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 const SMALL_BYTES: usize = 2048;
 
 /// Writes the pieces, as `poll_write_vectored` does.
-pub(crate) fn poll_write<S: AsyncWrite>(
+pub fn poll_write<S: AsyncWrite>(
     stream: Pin<&mut S>,
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],

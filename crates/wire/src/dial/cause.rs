@@ -92,7 +92,7 @@ fn certificate_words(error: &CertificateError) -> (&'static str, String) {
     match error {
         CertificateError::UnknownIssuer => (
             "tls_unknown_authority",
-            "the certificate is from an authority that is not trusted here (ca_files adds one)".into(),
+            "the certificate is from an authority that is not trusted here (a file of CA certificates adds one)".into(),
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             ("tls_hostname_invalid", format!("the certificate is not for this host: {error}"))

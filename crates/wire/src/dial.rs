@@ -37,8 +37,8 @@ pub use self::error::{DialError, Progress};
 pub use self::stream::{CountedTcp, RawCounter, Stream};
 pub use self::target::{Credentials, DialNode, Host, NodeKind, Target};
 pub use self::targets::{Denied, TargetRules};
-pub(crate) use self::tcp::keep_alive;
-pub use self::tls::{CaFileError, TlsRoots};
+pub use self::tcp::keep_alive;
+pub use self::tls::{CaFileError, Identity, TlsRoots};
 
 use self::cause::Cause;
 use self::tcp::Resolver;
@@ -49,6 +49,8 @@ use self::tls::Peer;
 pub struct Dialer {
     roots: TlsRoots,
     resolver: Resolver,
+    /// What is offered to a target that speaks TLS.
+    offers: Peer,
 }
 
 /// A connection that is ready for the request.
@@ -65,7 +67,13 @@ pub struct Dialled {
 impl Dialer {
     /// A dialer that trusts these certificates.
     pub fn new(roots: TlsRoots) -> Self {
-        Self { roots, resolver: Resolver::System }
+        Self { roots, resolver: Resolver::System, offers: Peer::Origin }
+    }
+
+    /// The same, offering HTTP/2 too; [`Stream::is_http2`] says what the target chose.
+    #[must_use]
+    pub fn offering_http2(self) -> Self {
+        Self { offers: Peer::OriginH2, ..self }
     }
 
     /// Connects to the target through the node; for an origin node, to the node.
@@ -151,7 +159,7 @@ impl Dialer {
         }
         nothing_before_tls(&early, progress)?;
         progress.enter(Stage::Tls, None);
-        let io = tls::handshake(&self.roots, Peer::Origin, &target.host, io, None).await?;
+        let io = tls::handshake(&self.roots, self.offers, &target.host, io, None).await?;
         Ok(Dialled { io: Stream::TlsInTls(Box::new(io)), peer, early: Bytes::new() })
     }
 
@@ -173,13 +181,13 @@ impl Dialer {
         progress: &Progress,
     ) -> Result<Stream, Cause> {
         progress.enter(Stage::Tls, party);
-        let tls = tls::handshake(&self.roots, Peer::Origin, host, io, party).await?;
+        let tls = tls::handshake(&self.roots, self.offers, host, io, party).await?;
         Ok(Stream::Tls(Box::new(tls)))
     }
 }
 
 /// What an error on an established connection is: its fault and its number.
-pub(crate) fn fault_of(error: &std::io::Error) -> (Fault, Option<i32>) {
+pub fn fault_of(error: &std::io::Error) -> (Fault, Option<i32>) {
     let cause = Cause::io(error, None, "");
     (cause.fault, cause.errno)
 }

@@ -127,7 +127,7 @@ pub(super) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// The addresses that are being tried at the moment.
 struct Race {
@@ -172,7 +172,7 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// Has the kernel notice a peer that vanished without a word.
-pub(crate) fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+pub fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     let probes = socket2::TcpKeepalive::new()
         .with_time(KEEP_ALIVE_AFTER)
         .with_interval(KEEP_ALIVE_EVERY)

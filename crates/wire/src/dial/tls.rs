@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use handover_core::{Blame, Fault};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
@@ -16,9 +16,9 @@ use tokio_rustls::client::TlsStream;
 use super::cause::Cause;
 use super::target::Host;
 
-/// Whose certificates are trusted: those of `ca_files`, and those of the platform.
+/// Whose certificates are trusted: those of extra files, and those of the platform.
 ///
-/// Clones share what was loaded. The platform's certificates are read at the first TLS dial and not before: a gateway that
+/// Clones share what was loaded. The platform's certificates are read at the first TLS dial and not before: a program that
 /// never speaks TLS starts on a machine that has none.
 #[derive(Clone, Debug)]
 pub struct TlsRoots(Arc<Roots>);
@@ -27,7 +27,32 @@ pub struct TlsRoots(Arc<Roots>);
 struct Roots {
     extra: Vec<CertificateDer<'static>>,
     platform: Platform,
+    identity: Option<Identity>,
     configs: OnceCell<Configs>,
+}
+
+/// Who this side is, for servers that ask: a client certificate with its chain, and its key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// From PEM: the certificate, what leads from it to an authority, and the key (PKCS #8, PKCS #1 or SEC 1).
+    ///
+    /// # Errors
+    /// What is missing or cannot be read.
+    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, String> {
+        let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| format!("the client certificate cannot be read: {error}"))?;
+        if chain.is_empty() {
+            return Err("no client certificate in it (PEM is expected)".into());
+        }
+        let key = PrivateKeyDer::from_pem_slice(key);
+        let key = key.map_err(|error| format!("the key of the client certificate cannot be read: {error}"))?;
+        Ok(Self { chain, key })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +66,7 @@ enum Platform {
 struct Configs {
     node: Arc<ClientConfig>,
     origin: Arc<ClientConfig>,
+    origin_h2: Arc<ClientConfig>,
 }
 
 /// With whom TLS is spoken.
@@ -48,8 +74,10 @@ struct Configs {
 pub(super) enum Peer {
     /// An `https` node: what it carries is not HTTP, so no protocol is negotiated.
     Node,
-    /// A server that answers requests: HTTP/1.1 is what the gateway speaks to it.
+    /// A server that answers requests in HTTP/1.1.
     Origin,
+    /// A server that may answer in HTTP/2 too; it chooses (ALPN).
+    OriginH2,
 }
 
 impl TlsRoots {
@@ -63,16 +91,21 @@ impl TlsRoots {
             let path = path.as_ref();
             extra.extend(certificates(path).map_err(|problem| CaFileError { path: path.to_owned(), problem })?);
         }
-        Ok(Self::new(extra, Platform::Trusted))
+        Ok(Self::new(extra, Platform::Trusted, None))
     }
 
     /// These certificates and no others, not even the platform's.
     pub fn only(certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self::new(certificates, Platform::Ignored)
+        Self::new(certificates, Platform::Ignored, None)
     }
 
-    fn new(extra: Vec<CertificateDer<'static>>, platform: Platform) -> Self {
-        Self(Arc::new(Roots { extra, platform, configs: OnceCell::new() }))
+    /// These certificates, those of the platform too where `with_platform` says so, and a client certificate.
+    pub fn with(extra: Vec<CertificateDer<'static>>, with_platform: bool, identity: Option<Identity>) -> Self {
+        Self::new(extra, if with_platform { Platform::Trusted } else { Platform::Ignored }, identity)
+    }
+
+    fn new(extra: Vec<CertificateDer<'static>>, platform: Platform, identity: Option<Identity>) -> Self {
+        Self(Arc::new(Roots { extra, platform, identity, configs: OnceCell::new() }))
     }
 
     /// Not kept if it fails: certificates that are installed later are found without a restart.
@@ -89,6 +122,7 @@ impl TlsRoots {
         Ok(Arc::clone(match peer {
             Peer::Node => &configs.node,
             Peer::Origin => &configs.origin,
+            Peer::OriginH2 => &configs.origin_h2,
         }))
     }
 }
@@ -105,22 +139,35 @@ impl Roots {
         }
         if store.is_empty() {
             let why = problems.first().map_or_else(String::new, |problem| format!(" ({problem})"));
-            return Err(format!("no CA certificates on this machine{why}; install them or set ca_files"));
+            return Err(format!(
+                "no CA certificates on this machine{why}; install them or name a file of CA certificates"
+            ));
         }
-        configs(Arc::new(store))
+        configs(Arc::new(store), self.identity.as_ref())
     }
 }
 
-fn configs(roots: Arc<RootCertStore>) -> Result<Configs, String> {
+fn configs(roots: Arc<RootCertStore>, identity: Option<&Identity>) -> Result<Configs, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let build = |alpn: &[&[u8]]| {
+    let build = |alpn: &[&[u8]], identity: Option<&Identity>| {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        let mut config = builder.with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
+        let builder = builder.with_root_certificates(Arc::clone(&roots));
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(|error| format!("the client certificate cannot be used: {error}"))?,
+        };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok::<_, String>(Arc::new(config))
     };
-    Ok(Configs { node: build(&[])?, origin: build(&[b"http/1.1"])? })
+    // A proxy node has its own credentials: who this side is concerns the target only.
+    Ok(Configs {
+        node: build(&[], None)?,
+        origin: build(&[b"http/1.1"], identity)?,
+        origin_h2: build(&[b"h2", b"http/1.1"], identity)?,
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -132,7 +179,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(found)
 }
 
-/// A file of `ca_files` that cannot be used.
+/// A file of certificates that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaFileError {
     /// The file.

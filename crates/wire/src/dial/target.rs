@@ -89,6 +89,33 @@ pub enum NodeKind {
     },
 }
 
+impl NodeKind {
+    /// The kind's word, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+            Self::Origin { .. } => "origin",
+        }
+    }
+
+    /// Whether nodes of this kind are the target, rather than carrying to any.
+    pub fn is_origin(self) -> bool {
+        matches!(self, Self::Origin { .. })
+    }
+
+    /// The scheme of its URL.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Origin { tls: true } => "https",
+            Self::Origin { tls: false } => "http",
+            carrying => carrying.as_str(),
+        }
+    }
+}
+
 /// User name and password for a node.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {

@@ -104,6 +104,16 @@ impl Stream {
         RawCounter(Arc::clone(&self.counted().written))
     }
 
+    /// Whether the target chose HTTP/2 in the TLS handshake.
+    pub fn is_http2(&self) -> bool {
+        let alpn = match self {
+            Self::Tcp(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+            Self::TlsInTls(tls) => tls.get_ref().1.alpn_protocol(),
+        };
+        alpn == Some(b"h2")
+    }
+
     /// The socket, to look at it (peer, peeking for its end). Writing to it would corrupt a TLS stream and is not counted.
     pub fn tcp(&self) -> &TcpStream {
         &self.counted().tcp
