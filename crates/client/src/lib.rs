@@ -1,0 +1,1 @@
+//! An HTTP client over several endpoints that fails over, with proof of what was not sent.
