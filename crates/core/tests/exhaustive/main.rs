@@ -21,7 +21,7 @@ fn facts() -> [Facts; 4] {
         plain,
         Facts { idempotent: true, ..plain },
         Facts { keyed: true, preferred: Some(9), ..plain },
-        Facts { idempotent: true, keyed: true, opted_out: true, preferred: None, caller_deadline: None },
+        Facts { idempotent: true, keyed: true, opted_out: true, ..Facts::default() },
     ]
 }
 

@@ -45,6 +45,8 @@ struct Seen {
     started: Duration,
     connected: bool,
     ended: Option<(Duration, Outcome)>,
+    /// How many had ended before it.
+    place: usize,
 }
 
 /// Everything that happened on one path.
@@ -108,7 +110,7 @@ impl Model {
             assert!(self.in_flight().is_empty(), "not a hedged dial, but beside another attempt\n{self:#?}");
             self.check_delay(now, endpoint, again);
         }
-        self.seen.push(Seen { endpoint, started: now, connected: false, ended: None });
+        self.seen.push(Seen { endpoint, started: now, connected: false, ended: None, place: 0 });
     }
 
     /// A hedged dial: only while dials are pending, and not before the stagger unless one of them failed.
@@ -143,15 +145,27 @@ impl Model {
 
     /// An attempt ended, and the core said something of it.
     pub(crate) fn ends(&mut self, now: Duration, attempt: u32, outcome: Outcome, verdict: Verdict, budget: &Takes) {
-        self.seen[attempt as usize - 1].ended = Some((now, outcome));
+        let place = self.seen.iter().filter(|seen| seen.ended.is_some()).count();
+        let seen = &mut self.seen[attempt as usize - 1];
+        (seen.ended, seen.place) = (Some((now, outcome)), place);
         let is_forbidding = !self.may_go_on(&outcome);
         if is_forbidding {
             self.forbidden = Some(outcome);
         }
         assert_eq!(verdict.is_final(), is_forbidding || !self.can_go_on(&verdict, budget), "{verdict:?}\n{self:#?}");
-        let is_stop = matches!(verdict, Verdict::Stop(_));
-        assert!(!is_stop || !outcome.is_answered(), "an answer was thrown away\n{self:#?}");
-        assert!(!matches!(verdict, Verdict::Done(_)) || outcome.is_answered(), "done without an answer\n{self:#?}");
+        let is_cancelled = matches!(outcome, Outcome::Failed(failure) if failure.fault == Fault::Cancelled);
+        if verdict.is_final() {
+            let is_answered = self.is_answered() && !is_cancelled;
+            assert_eq!(matches!(verdict, Verdict::Done(_)), is_answered, "{verdict:?}\n{self:#?}");
+        }
+    }
+
+    /// Whether the caller gets an answer if the session ends now: if the last of the attempts by which the request may have
+    /// been sent was answered.
+    fn is_answered(&self) -> bool {
+        let ends = self.seen.iter().filter_map(|seen| seen.ended.map(|(_, outcome)| (seen.place, outcome)));
+        let sent = ends.filter(|(_, outcome)| outcome.sent() != Sent::No && !outcome.is_lost_race());
+        sent.max_by_key(|(place, _)| *place).is_some_and(|(_, outcome)| outcome.is_answered())
     }
 
     /// Whether an outcome lets the request have another attempt at all.
@@ -214,10 +228,7 @@ impl Model {
     /// The session ended between attempts.
     pub(crate) fn gives_up(&self, now: Duration, verdict: Verdict) {
         let policy = &self.case.policy;
-        let last = self.seen.iter().filter(|seen| !seen.ended.is_some_and(|(_, outcome)| outcome.is_lost_race()));
-        let last = last.max_by_key(|seen| seen.ended.map(|(ended, _)| ended)).and_then(|seen| seen.ended);
-        let is_answered = last.is_some_and(|(_, outcome)| outcome.is_answered());
-        assert_eq!(matches!(verdict, Verdict::Done(_)), is_answered, "the last real outcome is replaced\n{self:#?}");
+        assert_eq!(matches!(verdict, Verdict::Done(_)), self.is_answered(), "the wrong outcome stands\n{self:#?}");
         let holds = match verdict.reason() {
             Reason::NoEndpoints => self.seen.is_empty() && self.count == 0,
             Reason::EndpointsExhausted => !self.has_untried() && !policy.same_endpoint_again(),

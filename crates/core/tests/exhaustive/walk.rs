@@ -100,7 +100,7 @@ impl World<'_> {
                     self.now = until;
                 }
                 Action::Await => return self.branch(None, alphabet),
-                Action::Discover => return self.discover(alphabet),
+                Action::Discover { .. } => return self.discover(alphabet),
                 Action::Finish(verdict) => return self.finish(verdict),
             }
         }
