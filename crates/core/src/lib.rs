@@ -19,6 +19,7 @@ mod budget;
 mod decide;
 mod endpoints;
 mod facts;
+pub mod health;
 mod ledger;
 mod outcome;
 mod pause;
