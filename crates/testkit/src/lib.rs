@@ -7,8 +7,10 @@
 
 mod client;
 mod door;
+mod executions;
 mod gate;
 mod gateway;
+mod h2_origin;
 mod ledger;
 mod memory;
 mod node;
@@ -27,8 +29,10 @@ mod wire;
 pub use bytes::Bytes;
 pub use client::{Client, Response, basic};
 pub use door::{DOORS, Door};
+pub use executions::Executions;
 pub use gate::Gate;
 pub use gateway::{Exit, GatewayBuilder, GatewayProcess};
+pub use h2_origin::{H2Act, H2Answer, H2Arrival, H2Origin, H2OriginBuilder, H2Seen, Leave};
 pub use ledger::{ConnectionSeen, Ledger, RequestSeen};
 pub use memory::{idle_memory, peak_memory, reset_peak_memory};
 pub use node::{HttpProxyNode, NodeAct};
