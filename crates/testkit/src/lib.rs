@@ -3,7 +3,9 @@
 //!
 //! Everything binds `127.0.0.1:0`, counts what reaches it, runs on the test's own runtime and ends when it is dropped.
 //! Faults happen where a script says, never by chance, and a test waits for a cause ([`Gate`], the `until` methods) instead of
-//! sleeping. The servers are written on bare sockets on purpose: an HTTP library would tidy away what has to be seen.
+//! sleeping. The scripted servers are written on bare sockets on purpose: an HTTP library would tidy away what has to be seen.
+//! The mocks of whole services ([`LivekitMock`], [`KvServer`]) and [`H2Origin`] keep their protocols and stand on libraries;
+//! what breaks HTTP/2 is [`RawH2`]'s. [`SocketIoServer`] is the real one and needs Node.js.
 
 mod client;
 mod door;

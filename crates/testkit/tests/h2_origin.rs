@@ -156,3 +156,29 @@ async fn tls_with_h2_by_alpn_is_served() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn two_hundred_at_once_are_each_executed_and_answered_while_the_connection_leaves() {
+    bounded(async {
+        let origin = H2Origin::scripted(|arrival| {
+            let answer = H2Answer::ok("");
+            H2Act::Answer(if arrival.request == 100 { answer.leaving(Leave::Graceful) } else { answer })
+        })
+        .await;
+        let client = std::sync::Arc::new(Client::connect(&origin).await);
+        let posts: Vec<_> = (0..200)
+            .map(|id| {
+                let client = std::sync::Arc::clone(&client);
+                tokio::spawn(async move { client.post(&id.to_string()).await.is_ok() })
+            })
+            .collect();
+        let mut answered = 0;
+        for post in posts {
+            answered += usize::from(post.await.unwrap());
+        }
+        // Those that the client had not sent when it learnt of the leave are the client's to send elsewhere.
+        assert_eq!((origin.executions().total(), origin.executions().repeated()), (answered, Vec::new()));
+        assert!(answered > 100, "{answered}");
+    })
+    .await;
+}
