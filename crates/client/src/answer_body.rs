@@ -62,7 +62,8 @@ impl AnswerBody {
             return Self::empty();
         }
         use http_body_util::BodyExt as _;
-        let body = body.map_err(Into::into).map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())));
+        let body =
+            body.map_err(Into::into).map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())));
         Self(Kind::Other(Box::pin(body)))
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handover_core::health::{CircuitPolicy, Election, FailbackPolicy};
-use handover_core::{Policy, PolicyParts, TokenBucket};
+use handover_core::{Order, Policy, PolicyParts, TokenBucket};
 use handover_wire::dial::{Dialer, Identity, TlsRoots};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -18,7 +18,10 @@ use url::Url;
 
 use crate::client::{Client, Inner};
 use crate::direct::Direct;
-use crate::discover::{Discover, Regions, TrustedHosts};
+use crate::discover::Discover;
+#[cfg(feature = "regions")]
+use crate::discover::Regions;
+use crate::discover::credentials::TrustedHosts;
 use crate::endpoint::{Endpoint, NotAnEndpoint};
 use crate::observe::{Observer, Observers};
 use crate::prober::{Probe, Prober, default_for};
@@ -49,7 +52,8 @@ pub struct ClientBuilder {
     endpoints: Vec<String>,
     policy: PolicyParts,
     budget: Option<TokenBucket>,
-    circuit: Option<CircuitPolicy>,
+    /// `None`: as the order has it.
+    circuit: Option<Option<CircuitPolicy>>,
     failback: FailbackPolicy,
     probe: Option<Probe>,
     headers: HeaderMap,
@@ -89,7 +93,7 @@ impl Default for ClientBuilder {
             endpoints: Vec::new(),
             policy: *Policy::rotation().parts(),
             budget: Some(TokenBucket::default()),
-            circuit: Some(CircuitPolicy::default()),
+            circuit: None,
             failback: FailbackPolicy::default(),
             probe: None,
             headers: HeaderMap::new(),
@@ -151,10 +155,11 @@ impl ClientBuilder {
         self
     }
 
-    /// When an endpoint that fails gets no traffic, and how it is tried again. `None`: always from the first, whatever
-    /// happened before. Default: [`CircuitPolicy::default`].
+    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory. Default: none
+    /// where the order is [`Order::Priority`], so that a first endpoint that is back serves the very next request (a dead
+    /// one costs each request a refused dial or `dial_stagger`); [`CircuitPolicy::default`] elsewhere.
     pub fn circuit(mut self, circuit: Option<CircuitPolicy>) -> Self {
-        self.circuit = circuit;
+        self.circuit = Some(circuit);
         self
     }
 
@@ -272,6 +277,7 @@ impl ClientBuilder {
     }
 
     /// Regions are asked for at this path of the first endpoint.
+    #[cfg(feature = "regions")]
     pub fn discovery_path(self, path: &str) -> Self {
         self.discover(Regions::new().path(path))
     }
@@ -316,6 +322,7 @@ impl ClientBuilder {
             return Err(BuildError(self.problems));
         }
         let scopes = self.take_scopes(&urls);
+        let trusted = self.take_trusted(&urls);
         if !self.problems.is_empty() {
             return Err(BuildError(self.problems));
         }
@@ -324,22 +331,22 @@ impl ClientBuilder {
         let carrier = Direct::new(dialer, self.http2);
         let probe = self.probe.take().or_else(|| default_for(policy.order()));
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
-        let shared = self.shared(policy, urls, &scopes, proxies);
+        let shared = self.shared(policy, urls, &scopes, proxies, trusted);
         let engine = Arc::new(Engine { shared, carrier });
         Ok(Client::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
     }
 
-    fn shared(self, policy: Policy, urls: Vec<Url>, scopes: &[u32], proxies: Proxies) -> Shared {
-        let trusted = TrustedHosts::new(&urls, &self.trusted);
-        let maker = Maker { proxies, circuit: self.circuit, idle_max: self.idle_max, idle_timeout: self.idle_timeout };
+    fn shared(self, policy: Policy, urls: Vec<Url>, scopes: &[u32], proxies: Proxies, trusted: TrustedHosts) -> Shared {
+        let by_order = || (policy.order() != Order::Priority).then(CircuitPolicy::default);
+        let circuit = self.circuit.unwrap_or_else(by_order);
+        let maker = Maker { proxies, circuit, idle_max: self.idle_max, idle_timeout: self.idle_timeout };
         let seeds = RandomState::new();
         let endpoint = |(at, url): (usize, Url)| Arc::new(maker.endpoint(url, scopes[at], true, at as u64));
         let endpoints: Vec<_> = urls.into_iter().enumerate().map(endpoint).collect();
         let is_open = self.discover.is_some();
         let cloud = || CLOUD_DOMAINS.map(Box::from).to_vec();
         let gate = self.domains.or_else(|| (!is_open).then(cloud)).filter(|_| policy.discover());
-        let regions = || -> Arc<dyn Discover> { Arc::new(Regions::new()) };
-        let discover = self.discover.or_else(|| policy.discover().then(regions));
+        let discover = self.discover.or_else(|| policy.discover().then(built_in_discovery).flatten());
         let default_id = policy.discover().then_some(REQUEST_ID_HEADER);
         Shared {
             set: Set::new(endpoints, policy.order(), Election::new(self.failback)),
@@ -408,6 +415,16 @@ impl ClientBuilder {
         }
     }
 
+    fn take_trusted(&mut self, urls: &[Url]) -> TrustedHosts {
+        let mut trusted = TrustedHosts::of(urls);
+        for host in std::mem::take(&mut self.trusted) {
+            if let Err(problem) = trusted.trust(&host) {
+                self.problems.push(problem);
+            }
+        }
+        trusted
+    }
+
     /// Each endpoint's scope of idempotency keys: its own, unless it was declared to share one.
     fn take_scopes(&mut self, urls: &[Url]) -> Vec<u32> {
         let mut scopes: Vec<u32> = (0..).take(urls.len()).collect();
@@ -426,6 +443,14 @@ impl ClientBuilder {
         }
         scopes
     }
+}
+
+/// How regions are asked for where the caller named no other way.
+fn built_in_discovery() -> Option<Arc<dyn Discover>> {
+    #[cfg(feature = "regions")]
+    return Some(Arc::new(Regions::new()));
+    #[cfg(not(feature = "regions"))]
+    None
 }
 
 /// What is wrong with a client that was set up: all of it, a line each.

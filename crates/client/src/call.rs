@@ -55,7 +55,8 @@ impl Call {
     /// The request as it is sent to this endpoint. The body is the same in every attempt, and so are the fields, except
     /// that credentials stay at home where the endpoint is not trusted with them.
     pub(crate) fn request(&self, shared: &Shared, endpoint: &Endpoint) -> Result<Request<SentBody>, String> {
-        let path = endpoint.path(&self.path).map_err(|error| format!("the path {} cannot be sent: {error}", self.path))?;
+        let path =
+            endpoint.path(&self.path).map_err(|error| format!("the path {} cannot be sent: {error}", self.path))?;
         let mut headers = self.headers.clone();
         if !endpoint.is_trusted {
             shared.trusted.strip(&mut headers);

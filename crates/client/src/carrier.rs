@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use handover_wire::conn::ExchangeError;
@@ -12,9 +11,8 @@ use tokio::time::Instant;
 
 use crate::answer_body::AnswerBody;
 use crate::body::SentBody;
+use crate::discover::BoxFuture;
 use crate::endpoint::Endpoint;
-
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Which connection is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_wire::conn::{Conn, ExchangeError};
-use handover_wire::dial::{Dialer, DialError, Progress, TargetRules};
+use handover_wire::dial::{DialError, Dialer, Progress, TargetRules};
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
@@ -59,7 +59,11 @@ impl Carrier for Direct {
             let route = &endpoint.route;
             let dialled = dialer.dial(&route.node, &route.target, &RULES, &progress).await?;
             if !dialled.early.is_empty() {
-                return Err(DialError::not_the_protocol(&route.node, &progress, "the server spoke before it was asked"));
+                return Err(DialError::not_the_protocol(
+                    &route.node,
+                    &progress,
+                    "the server spoke before it was asked",
+                ));
             }
             let conn = Conn::start(dialled.io, dialled.peer, UNTIL_THE_FIRST_EXCHANGE).await;
             let conn = conn.map_err(|error| DialError::not_the_protocol(&route.node, &progress, &error.text))?;

@@ -165,10 +165,8 @@ pub(crate) fn proxy_node(url: &Url) -> Result<DialNode, NotAnEndpoint> {
     let name = url.host_str().filter(|name| !name.is_empty()).ok_or_else(|| wrong("names no host"))?;
     let port = url.port().unwrap_or(default_port);
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned().into_boxed_str();
-    let credentials = (!url.username().is_empty()).then(|| Credentials {
-        user: decode(url.username()),
-        password: decode(url.password().unwrap_or_default()),
-    });
+    let credentials = (!url.username().is_empty())
+        .then(|| Credentials { user: decode(url.username()), password: decode(url.password().unwrap_or_default()) });
     let tag = format!("proxy {name}:{port}").into_boxed_str();
     Ok(DialNode { tag, kind, host: Host::parse(name), port, credentials })
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use handover_core::{Fate, Fault, Reason, Sent, Stage, Verdict};
 use http::StatusCode;
@@ -19,7 +20,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: Kind,
     record: Option<Record>,
-    answer: Option<Answer>,
+    /// Behind a lock, which nobody waits for, because a body that comes from a socket cannot be shared and an error can.
+    answer: Mutex<Option<Answer>>,
     status: Option<StatusCode>,
     source: Option<BoxError>,
 }
@@ -40,7 +42,13 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind, source: impl Into<BoxError>) -> Self {
-        Self(Box::new(Inner { kind, record: None, answer: None, status: None, source: Some(source.into()) }))
+        Self(Box::new(Inner {
+            kind,
+            record: None,
+            answer: Mutex::default(),
+            status: None,
+            source: Some(source.into()),
+        }))
     }
 
     pub(crate) fn builder(source: impl Into<BoxError>) -> Self {
@@ -50,12 +58,18 @@ impl Error {
     /// No attempt came to an answer that stands. `answer` is the last one that came and did not stand.
     pub(crate) fn request(record: Record, answer: Option<Answer>) -> Self {
         let status = answer.as_ref().map(Answer::status);
-        Self(Box::new(Inner { kind: Kind::Request, record: Some(record), answer, status, source: None }))
+        Self(Box::new(Inner {
+            kind: Kind::Request,
+            record: Some(record),
+            answer: Mutex::new(answer),
+            status,
+            source: None,
+        }))
     }
 
     pub(crate) fn status_of(answer: Answer) -> Self {
         let (record, status) = (Some(answer.record().clone()), Some(answer.status()));
-        Self(Box::new(Inner { kind: Kind::Status, record, answer: Some(answer), status, source: None }))
+        Self(Box::new(Inner { kind: Kind::Status, record, answer: Mutex::new(Some(answer)), status, source: None }))
     }
 
     pub(crate) fn with_record(mut self, record: &Record) -> Self {
@@ -149,7 +163,7 @@ impl Error {
     /// The last answer that came, its body still readable, if there was one.
     #[must_use]
     pub fn into_answer(self) -> Option<Answer> {
-        self.0.answer
+        self.0.answer.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn decisive(&self) -> Option<(Stage, Fault, Sent)> {

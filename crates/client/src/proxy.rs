@@ -22,7 +22,8 @@ impl Proxies {
     }
 
     pub(crate) fn all(url: &str) -> Result<Self, NotAnEndpoint> {
-        let url: Url = url.parse().map_err(|error| NotAnEndpoint(format!("the proxy's URL cannot be read: {error}")))?;
+        let url: Url =
+            url.parse().map_err(|error| NotAnEndpoint(format!("the proxy's URL cannot be read: {error}")))?;
         Ok(Self::All(proxy_node(&url)?))
     }
 

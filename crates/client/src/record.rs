@@ -52,7 +52,14 @@ impl Record {
 
     /// The attempts, in the order in which they began.
     pub fn attempts(&self) -> impl DoubleEndedIterator<Item = Attempt<'_>> {
-        self.0.core.attempts.iter().zip(&self.0.details).map(|(core, detail)| Attempt { core, detail }).collect::<Vec<_>>().into_iter()
+        self.0
+            .core
+            .attempts
+            .iter()
+            .zip(&self.0.details)
+            .map(|(core, detail)| Attempt { core, detail })
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     /// What is known of the request as a whole: not sent, unknown, or answered.
@@ -119,7 +126,9 @@ impl<'r> Attempt<'r> {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         match self.core.outcome {
-            Outcome::Answered { status, .. } if !matches!(self.core.verdict, Verdict::Done(handover_core::Reason::Answered)) => {
+            Outcome::Answered { status, .. }
+                if !matches!(self.core.verdict, Verdict::Done(handover_core::Reason::Answered)) =>
+            {
                 Some(Fault::Status(status))
             }
             Outcome::Answered { .. } => None,

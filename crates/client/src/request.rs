@@ -23,8 +23,18 @@ use crate::record::Record;
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What no path may hold as it is (RFC 3986 §3.3). `%` stays: a path may be encoded already.
-const NOT_IN_A_PATH: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// One request being built.
 #[must_use = "nothing happens before it is sent"]
@@ -266,13 +276,14 @@ pub(crate) struct Upgraded {
 /// A request's path: relative to every endpoint's URL, with a query if there is one.
 fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
     if path.contains("://") && Url::parse(path).is_ok_and(|url| url.has_host()) {
-        return Err(Error::builder(format!("`{path}` is a whole URL: the endpoints are the client's, a request has a path")));
+        return Err(Error::builder(format!(
+            "`{path}` is a whole URL: the endpoints are the client's, a request has a path"
+        )));
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
     let encoded = format!("{slash}{}", utf8_percent_encode(path, NOT_IN_A_PATH));
     encoded.parse().map_err(|error| Error::builder(format!("the path `{path}` cannot be sent: {error}")))
 }
-
 
 #[cfg(test)]
 mod tests {

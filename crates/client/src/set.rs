@@ -138,7 +138,8 @@ impl Set {
         if !matches!(self.order, Order::Fastest | Order::Sticky) {
             return;
         }
-        let standings: Vec<_> = (0_u64..).zip(self.endpoints.iter()).map(|(index, endpoint)| self.standing(index, endpoint)).collect();
+        let standings: Vec<_> =
+            (0_u64..).zip(self.endpoints.iter()).map(|(index, endpoint)| self.standing(index, endpoint)).collect();
         let mut election = self.election();
         let elected = election.elect(now, &standings).map_or(NOBODY, u64::from);
         if self.elected.swap(elected, Ordering::Relaxed) != elected {
@@ -148,7 +149,8 @@ impl Set {
 
     fn standing(&self, index: u64, endpoint: &Endpoint) -> Standing {
         let health = endpoint.health();
-        let latency = || health.latency.map_or(u64::MAX, |latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        let latency =
+            || health.latency.map_or(u64::MAX, |latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         let cost = if self.order == Order::Fastest { latency() } else { index };
         let is_measured = self.order != Order::Fastest || health.latency.is_some();
         let (is_good, good_since) = (is_measured && !health.is_failing, health.good_since.unwrap_or_default());

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::call::Call;
-use crate::discover::{Discover, TrustedHosts};
+use crate::discover::Discover;
+use crate::discover::credentials::TrustedHosts;
 use crate::endpoint::{About, Endpoint, Table};
 use crate::observe::Observers;
 use crate::proxy::Proxies;
@@ -101,6 +102,12 @@ impl Shared {
         self.policy.discover() && !gate.iter().any(|domain| is_below(host, domain))
     }
 
+    /// Whether the caller's credentials may go to a place that was discovered.
+    fn may_have_credentials(&self, url: &Url) -> bool {
+        let origin = self.set.endpoints().first();
+        origin.is_some_and(|origin| self.trusted.may_have_credentials(&origin.url, url))
+    }
+
     /// The endpoint of a URL that was discovered.
     pub(crate) fn discovered(&self, url: &Url) -> Arc<Endpoint> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +116,7 @@ impl Shared {
         }
         // What a discovery names shares no store of keys with anybody, unless the policy says that all do.
         let scope = u32::try_from(self.set.endpoints().len() + found.len()).unwrap_or(u32::MAX);
-        let endpoint = Arc::new(self.maker.endpoint(url.clone(), scope, self.trusted.is_trusted(url), self.seed()));
+        let endpoint = Arc::new(self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed()));
         if found.len() >= FOUND_MAX {
             found.remove(0);
         }

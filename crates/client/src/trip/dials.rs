@@ -95,4 +95,3 @@ impl<C> UnderWay<C> {
         self.by.as_mut().poll(cx).map(|()| Err(DialError::timed_out(&self.endpoint.route.node, &self.progress)))
     }
 }
-

@@ -9,21 +9,22 @@ use url::Url;
 
 use super::{Engine, Trip, run};
 use crate::call::Call;
-use crate::carrier::{BoxFuture, Carrier};
-use crate::discover::{Ask, DiscoverError, Fetch, Fetched, forwarded};
+use crate::carrier::Carrier;
+use crate::discover::credentials::forwarded;
+use crate::discover::{Ask, BoxFuture, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
 use crate::endpoint::Endpoint;
 
 /// How long a discovery may take, unless the caller has less time left: what LiveKit's SDKs allow. Longer delays every
 /// request that fails over; shorter gives up on servers that are slow because a region is down.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Largest list of regions that is read, in bytes; a list of 64 regions is a hundredth of it.
-const LIST_BYTES_MAX: usize = 1 << 20;
-
 impl<C: Carrier> Trip<'_, C> {
     /// Asks for more endpoints, within the time that discovery has. Cancelled with the request.
     pub(super) async fn discover(&mut self, refresh: bool) {
-        let found = match self.ask(refresh).await {
+        let left = self.deadline.map(|deadline| deadline.saturating_sub(self.now()));
+        let limit = left.map_or(DISCOVERY_TIMEOUT, |left| left.min(DISCOVERY_TIMEOUT));
+        let (engine, call, origin) = (self.engine, self.call, self.table.first().map(Arc::clone));
+        let found = match ask(engine, call, origin, refresh, limit).await {
             Ok(urls) => {
                 self.add(&urls, refresh);
                 true
@@ -35,19 +36,6 @@ impl<C: Carrier> Trip<'_, C> {
         };
         let now = self.now();
         self.session().discovered(now, found);
-    }
-
-    async fn ask(&self, refresh: bool) -> Result<Vec<Url>, DiscoverError> {
-        let shared = &self.engine.shared;
-        let discover = shared.discover.as_ref().ok_or_else(|| DiscoverError::new("no discovery is set up"))?;
-        let origin = self.table.first().ok_or_else(|| DiscoverError::new("there is no endpoint to ask"))?;
-        let left = self.deadline.map(|deadline| deadline.saturating_sub(self.now()));
-        let limit = left.map_or(DISCOVERY_TIMEOUT, |left| left.min(DISCOVERY_TIMEOUT));
-        let fetch = OneGet { engine: self.engine, limit };
-        let headers = forwarded(&self.call.headers);
-        let ask = Ask { origin: &origin.url, headers: &headers, refresh, fetch: &fetch };
-        let asked = tokio::time::timeout(limit, discover.discover(ask)).await;
-        asked.unwrap_or_else(|_| Err(DiscoverError::new(format!("no answer within {limit:?}"))))
     }
 
     /// Adds what was found behind what is known, each place once.
@@ -69,6 +57,23 @@ impl<C: Carrier> Trip<'_, C> {
     }
 }
 
+/// Asks whoever knows, for at most this long.
+async fn ask<C: Carrier>(
+    engine: &Engine<C>,
+    call: &Call,
+    origin: Option<Arc<Endpoint>>,
+    refresh: bool,
+    limit: Duration,
+) -> Result<Vec<Url>, DiscoverError> {
+    let discover = engine.shared.discover.as_ref().ok_or_else(|| DiscoverError::new("no discovery is set up"))?;
+    let origin = origin.ok_or_else(|| DiscoverError::new("there is no endpoint to ask"))?;
+    let fetch = OneGet { engine, limit };
+    let headers = forwarded(&call.headers);
+    let ask = Ask { origin: &origin.url, headers: &headers, refresh, fetch: &fetch };
+    let asked = tokio::time::timeout(limit, discover.discover(ask)).await;
+    asked.unwrap_or_else(|_| Err(DiscoverError::new(format!("no answer within {limit:?}"))))
+}
+
 /// Fetches at one endpoint, once, on the client's own connections.
 struct OneGet<'e, C> {
     engine: &'e Engine<C>,
@@ -78,13 +83,14 @@ struct OneGet<'e, C> {
 impl<C: Carrier> Fetch for OneGet<'_, C> {
     fn get<'a>(&'a self, url: Url, headers: HeaderMap) -> BoxFuture<'a, Result<Fetched, DiscoverError>> {
         Box::pin(async move {
-            let path = url.path().parse().map_err(|error| DiscoverError::new(format!("the path cannot be asked: {error}")))?;
+            let path =
+                url.path().parse().map_err(|error| DiscoverError::new(format!("the path cannot be asked: {error}")))?;
             let mut call = Call::new(Method::GET, path);
             (call.headers, call.opted_out, call.deadline) = (headers, true, Some(self.limit));
             call.only = Some(self.endpoint(&url));
             let answer = run(self.engine, &call).await.map_err(|error| DiscoverError::new(error.to_string()))?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, LIST_BYTES_MAX).collect().await;
+            let body = Limited::new(body, FETCHED_BODY_BYTES_MAX).collect().await;
             let body = body.map_err(|error| DiscoverError::new(format!("the list breaks off: {error}")))?.to_bytes();
             Ok(Fetched { status: head.status, headers: head.headers, body })
         })

@@ -60,7 +60,11 @@ impl<C: Carrier> Trip<'_, C> {
         let result = self.engine.carrier.exchange(&endpoint, conn, request, give_up).await;
         // Whose stream it was that failed is known here, not on the connection.
         result.map_err(|error| match sent.broken() {
-            Some(why) => ExchangeError { fault: Fault::Cancelled, text: format!("the request's own body failed: {why}"), ..error },
+            Some(why) => ExchangeError {
+                fault: Fault::Cancelled,
+                text: format!("the request's own body failed: {why}"),
+                ..error
+            },
             None => error,
         })
     }
