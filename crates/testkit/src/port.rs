@@ -33,6 +33,14 @@ impl DeadPort {
         Self { socket }
     }
 
+    /// Reserves the port that a listener has just left, also while the kernel still remembers its connections.
+    pub(crate) fn on(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+        socket.set_reuse_address(true).expect("SO_REUSEADDR is allowed on every TCP socket");
+        socket.bind(&SockAddr::from(addr)).expect("the port was left a moment ago");
+        Self { socket }
+    }
+
     /// Where it refuses.
     ///
     /// # Panics
