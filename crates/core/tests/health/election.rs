@@ -113,7 +113,8 @@ struct Change {
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let change = (0_u64..20_000, 0_usize..4, any::<bool>(), 0_u64..6);
-    let change = change.prop_map(|(after, endpoint, is_good, cost)| Change { after: ms(after), endpoint, is_good, cost });
+    let change =
+        change.prop_map(|(after, endpoint, is_good, cost)| Change { after: ms(after), endpoint, is_good, cost });
     proptest::collection::vec(change, 1..150)
 }
 
