@@ -129,9 +129,8 @@ const fn somewhere(policy: &Policy, spent: &Spent, allowed_by: Reason) -> Result
         Reason::InProgress => Ok(allowed_by),
         _ if spent.untried => Ok(allowed_by),
         Reason::Disclaimed if spent.once_more => Ok(Reason::OnceMore),
-        // Nobody who was tried serves it.
-        Reason::Pinned => Err(Reason::EndpointsExhausted),
-        _ if policy.same_endpoint_again() => Ok(allowed_by),
+        // Nobody who was tried serves what is pinned.
+        _ if policy.same_endpoint_again() && !matches!(allowed_by, Reason::Pinned) => Ok(allowed_by),
         _ if spent.outside => Err(Reason::OutsideScope),
         _ => Err(Reason::EndpointsExhausted),
     }
