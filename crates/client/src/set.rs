@@ -181,7 +181,7 @@ impl Set {
                 circuit: health.circuit.as_ref().map_or(CircuitState::Admitting, |circuit| circuit.state(now)),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
-                idle_connections: endpoint.pool.len(),
+                idle_connections: endpoint.pool.idle_count(),
             }
         };
         (0..).zip(self.endpoints.iter()).map(status).collect()

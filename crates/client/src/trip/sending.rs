@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::{Fault, Outcome, Stage, Verdict};
+use handover_core::{Fault, Outcome, Verdict};
 use handover_wire::conn::ExchangeError;
 use http::Response;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{Held, Trip, Won, outcome_of, reading};
 use crate::answer_body::AnswerBody;
 use crate::carrier::{Carrier, Wanted};
+use crate::direct::unsendable;
 
 impl<C: Carrier> Trip<'_, C> {
     /// Sends the request on a connection.
@@ -89,18 +90,5 @@ impl<C: Carrier> Trip<'_, C> {
         self.details[attempt as usize - 1].message = Some(error.text.as_str().into());
         let verdict = self.finished(attempt, outcome_of(error, self.call.body.left()));
         !matches!(verdict, Verdict::TryNext(_))
-    }
-}
-
-/// The request cannot be written for this endpoint.
-fn unsendable(why: String) -> ExchangeError {
-    ExchangeError {
-        stage: Stage::Send,
-        fault: Fault::Denied,
-        sent: handover_core::Sent::No,
-        errno: None,
-        written_bytes: 0,
-        text: why,
-        client: None,
     }
 }
