@@ -27,6 +27,8 @@ pub(crate) struct Detail {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) reused: bool,
+    /// Bytes that the raw socket took of a request that failed.
+    pub(crate) written_bytes: Option<u64>,
     /// What went wrong, in one line.
     pub(crate) message: Option<Box<str>>,
 }
@@ -167,6 +169,12 @@ impl<'r> Attempt<'r> {
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.core.ended.saturating_sub(self.core.started)
+    }
+
+    /// How many bytes of a request that failed the raw socket took, below TLS; `None` where nothing was sent or counted.
+    #[must_use]
+    pub fn written_bytes(&self) -> Option<u64> {
+        self.detail.written_bytes
     }
 
     /// Whether it began beside another one, as a hedged dial.

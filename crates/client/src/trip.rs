@@ -65,8 +65,6 @@ struct Held {
 struct Won<C> {
     attempt: u32,
     ready: Ready<C>,
-    /// It has carried requests before.
-    is_reused: bool,
     /// When the attempt's time is over.
     head_by: Option<Duration>,
 }
@@ -188,10 +186,16 @@ impl<'e, C: Carrier> Trip<'e, C> {
     ) -> Option<Won<C::Conn>> {
         let endpoint = Arc::clone(&self.table[endpoint as usize]);
         self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
-        self.details.push(Detail { endpoint: Arc::clone(&endpoint), address: None, reused: false, message: None });
+        self.details.push(Detail {
+            endpoint: Arc::clone(&endpoint),
+            address: None,
+            reused: false,
+            written_bytes: None,
+            message: None,
+        });
         let wanted = self.wanted();
         if let Some(ready) = self.engine.carrier.take(&endpoint, wanted) {
-            return Some(Won { attempt, ready, is_reused: true, head_by });
+            return Some(Won { attempt, ready, head_by });
         }
         let by = self.at(connect_by);
         self.dials.start(&self.engine.carrier, attempt, endpoint, wanted, by, head_by);
@@ -213,7 +217,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn dial_ended(&mut self, ended: dials::Ended<C::Conn>) -> Option<Won<C::Conn>> {
         let dials::Ended { attempt, head_by, result } = ended;
         match result {
-            Ok(ready) => Some(Won { attempt, ready, is_reused: false, head_by }),
+            Ok(ready) => Some(Won { attempt, ready, head_by }),
             Err(error) => {
                 self.dial_failed(attempt, &error);
                 None
@@ -232,7 +236,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let now = self.now();
         self.session().connected(now, won.attempt);
         let detail = &mut self.details[won.attempt as usize - 1];
-        (detail.address, detail.reused) = (won.ready.address, won.is_reused);
+        (detail.address, detail.reused) = (won.ready.address, !won.ready.is_fresh);
         for (attempt, stage, address) in std::mem::take(&mut self.dials).lost() {
             self.details[attempt as usize - 1].address = address;
             self.finished(attempt, Outcome::Failed(Failure::before_send(stage, Fault::LostRace)));
