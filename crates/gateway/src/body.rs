@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use handover_wire::TrackedBody;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -61,31 +62,33 @@ impl RequestBody {
             RequestBody::Slot(slot) => !slot.polled.get(),
         }
     }
+}
 
-    /// Whether all of it was read from the client.
-    pub(crate) fn is_ended(&self) -> bool {
+impl TrackedBody for RequestBody {
+    fn is_ended(&self) -> bool {
         match self {
             RequestBody::None => true,
             RequestBody::Slot(slot) => slot.ended.get() || slot.body.borrow().is_end_stream(),
         }
     }
 
-    /// Whether the exchange waits for the client to send more of it.
-    pub(crate) fn is_waiting(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         match self {
             RequestBody::None => false,
             RequestBody::Slot(slot) => slot.waiting.get(),
         }
     }
 
-    /// When the client last sent some of it.
-    pub(crate) fn last_read(&self) -> Option<Instant> {
+    fn last_read(&self) -> Option<Instant> {
         match self {
             RequestBody::None => None,
             RequestBody::Slot(slot) => slot.last_read.get(),
         }
     }
 }
+
+/// A connection to a node, or through it to a target.
+pub(crate) type NodeConn = handover_wire::conn::Conn<RequestBody>;
 
 impl Body for RequestBody {
     type Data = Bytes;

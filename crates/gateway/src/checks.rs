@@ -3,8 +3,8 @@
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Uri, Version, header};
 
-use crate::dial::{Host, Target};
 use crate::errors::ErrorCode;
+use handover_wire::dial::{Host, Target};
 
 pub(crate) const BAD_HOST: ErrorCode = ErrorCode::BadRequest("A request needs exactly one valid Host");
 const BAD_CONNECT: ErrorCode =

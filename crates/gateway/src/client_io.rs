@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::head_guard::HeadGuard;
-use crate::small_write;
 use crate::tunnel::End;
+use handover_wire::poll_write;
 
 /// The socket.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = small_write::poll_write(Pin::new(&mut self.stream), cx, bufs);
+        let written = poll_write(Pin::new(&mut self.stream), cx, bufs);
         self.activity.saw(&written);
         written
     }

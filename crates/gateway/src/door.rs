@@ -15,7 +15,6 @@ use hyper::body::Incoming;
 use crate::body::{RequestBody, ResponseBody};
 use crate::checks::{self, Form};
 use crate::config::{Forwarded, Token};
-use crate::dial::Target;
 use crate::errors::ErrorCode;
 use crate::headers;
 use crate::identity::{self, Identity};
@@ -28,6 +27,7 @@ use crate::serve::{Active, Client};
 use crate::trip::{Head, Trip};
 use crate::tunneling;
 use crate::worker::Worker;
+use handover_wire::dial::Target;
 
 /// A request that found its way: everything decided but the node.
 struct Routed {

@@ -6,7 +6,7 @@
 use handover_core::{Fault, Stage};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::conn::ClientFault;
+use handover_wire::conn::ClientFault;
 
 use crate::auth_limit;
 

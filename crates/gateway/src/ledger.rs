@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use handover_core::{Facts, Fault, Policy, Record, Stage, Verdict};
 
-use crate::dial::DialError;
 use crate::errors::ErrorCode;
 use crate::log::{AttemptDetail, Attempts, Door, RequestId, Row};
 use crate::node::{NodeState, Platform};
 use crate::serve::Active;
 use crate::worker::Worker;
+use handover_wire::dial::DialError;
 
 /// Who asks for what: known before any attempt.
 pub(crate) struct Asked {

@@ -19,8 +19,6 @@ mod body;
 mod checks;
 mod client_io;
 pub mod config;
-mod conn;
-pub mod dial;
 mod door;
 mod errors;
 mod gateway;
@@ -34,12 +32,12 @@ mod plan;
 mod relay;
 mod reverse;
 mod serve;
-mod small_write;
 mod trip;
 mod tunnel;
 mod tunneling;
-mod wire;
 mod worker;
+
+pub use handover_wire::dial;
 
 pub use errors::{ERROR_HEADER, ErrorCode, ID_HEADER};
 pub use gateway::{Gateway, ReloadError, Running, StartError};

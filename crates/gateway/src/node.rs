@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use handover_core::{Budget, Endpoints, Policy, TokenBucket};
 
-use crate::conn::NodeConn;
-use crate::dial::{DialNode, Host, Target};
+use crate::body::NodeConn;
+use handover_wire::dial::{DialNode, Host, Target};
 
 /// The platform name of a request that was not routed.
 pub(crate) fn no_platform() -> &'static Arc<str> {

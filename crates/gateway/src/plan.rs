@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, Credentials, ListenTls, NodeConfig, NodeKind};
-use crate::dial::{self, DialNode, Dialer, Host, TargetRules, TlsRoots};
 use crate::node::{NodeState, Platform};
+use handover_wire::dial::{self, DialNode, Dialer, Host, TargetRules, TlsRoots};
 
 /// The window over which a retry budget counts requests: linkerd's default, long enough to smooth bursts.
 const BUDGET_TTL: Duration = Duration::from_secs(10);

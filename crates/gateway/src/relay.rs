@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use handover_core::Stage;
+use handover_wire::TrackedBody;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::body::{BodyError, RequestBody};
-use crate::conn::{NodeConn, fault_of_exchange, full_text};
-use crate::dial::Target;
+use crate::body::{BodyError, NodeConn, RequestBody};
 use crate::headers;
 use crate::ledger::Ledger;
 use crate::node::InFlight;
+use handover_wire::conn::{fault_of_exchange, full_text};
+use handover_wire::dial::Target;
 
 /// A response body that streams.
 pub(crate) struct Relay {

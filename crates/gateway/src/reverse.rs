@@ -7,9 +7,9 @@ use http::uri::{Authority, PathAndQuery};
 
 use crate::checks;
 use crate::config::Token;
-use crate::dial::Target;
 use crate::errors::ErrorCode;
 use crate::identity::Identity;
+use handover_wire::dial::Target;
 
 /// What the path says.
 #[derive(Debug)]

@@ -20,11 +20,11 @@ use tokio::net::TcpStream;
 use crate::accept::Permit;
 use crate::client_io::{Activity, ClientIo, ClientStream};
 use crate::config::Limits;
-use crate::conn::BUFFER_BYTES_MAX;
 use crate::door;
 use crate::errors::ErrorCode;
 use crate::tunneling::Takeover;
 use crate::worker::Worker;
+use handover_wire::conn::BUFFER_BYTES_MAX;
 
 /// What a client of HTTP/2 says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -251,7 +251,7 @@ async fn open(
     stream.set_nonblocking(true)?;
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    crate::dial::keep_alive(&stream)?;
+    handover_wire::dial::keep_alive(&stream)?;
     let mut stream = match tls {
         None => ClientStream::Tcp(stream),
         Some(tls) => ClientStream::Tls(Box::new(tls.accept(stream).await?)),
@@ -308,7 +308,9 @@ async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
                 close(stream).await;
             }
         }
-        Ok(Err(error)) => tracing::debug!(client = %client.ip, "client connection: {}", crate::conn::full_text(&error)),
+        Ok(Err(error)) => {
+            tracing::debug!(client = %client.ip, "client connection: {}", handover_wire::conn::full_text(&error))
+        }
         // Behind earlier responses, part of which may not have left yet, there is no room for another word.
         Err(Ending::SlowHead) if client.requests.get() == 0 => {
             let late = ErrorCode::RequestTimeout.last_words();
@@ -377,6 +379,6 @@ async fn serve_http2(worker: &Rc<Worker>, client: &Rc<Client>, io: TokioIo<Clien
     })
     .await;
     if let Err(error) = result {
-        tracing::debug!(client = %client.ip, "client connection: {}", crate::conn::full_text(&error));
+        tracing::debug!(client = %client.ip, "client connection: {}", handover_wire::conn::full_text(&error));
     }
 }

@@ -11,17 +11,18 @@ use std::time::Duration;
 use handover_core::{
     Action, AttemptRecord, BodyLeft, Facts, Failure, Fault, Outcome, Record, Sent, Session, Stage, Verdict,
 };
+use handover_wire::TrackedBody;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::body::RequestBody;
-use crate::conn::{ClientFault, NodeConn};
-use crate::dial::{DialError, Dialled, RawCounter, Target};
+use crate::body::{NodeConn, RequestBody};
 use crate::errors::ErrorCode;
 use crate::ledger::Ledger;
 use crate::node::{InFlight, Platform, PlatformBudget};
 use crate::worker::Worker;
+use handover_wire::conn::ClientFault;
+use handover_wire::dial::{DialError, Dialled, RawCounter, Target};
 
 use dialing::Dials;
 

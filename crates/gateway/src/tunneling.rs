@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 
 use crate::body::ResponseBody;
 use crate::client_io::ClientStream;
-use crate::dial::{Stream, fault_of};
 use crate::ledger::Ledger;
 use crate::node::InFlight;
 use crate::plan::View;
@@ -22,6 +21,7 @@ use crate::serve::Client;
 use crate::trip::Opened;
 use crate::tunnel::{self, Carried, End, TunnelError};
 use crate::worker::Worker;
+use handover_wire::dial::{Stream, fault_of};
 
 /// A tunnel that waits for the client's connection to finish its response.
 pub(crate) struct Takeover {

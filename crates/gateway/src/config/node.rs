@@ -5,33 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sha2::{Digest, Sha256};
 
-pub use crate::dial::NodeKind;
-
-impl NodeKind {
-    /// The kind's word, as in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Socks5 => "socks5",
-            Self::Origin { .. } => "origin",
-        }
-    }
-
-    /// Whether nodes of this kind are the target, rather than carrying to any.
-    pub fn is_origin(self) -> bool {
-        matches!(self, Self::Origin { .. })
-    }
-
-    fn scheme(self) -> &'static str {
-        match self {
-            Self::Origin { tls: true } => "https",
-            Self::Origin { tls: false } => "http",
-            carrying => carrying.as_str(),
-        }
-    }
-}
+pub use handover_wire::dial::NodeKind;
 
 /// A user name and password for a node. `Debug` hides both.
 #[derive(Clone, PartialEq, Eq)]

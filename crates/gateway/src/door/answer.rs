@@ -8,7 +8,6 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
-use crate::conn::full_text;
 use crate::errors::{self, ErrorCode};
 use crate::headers;
 use crate::ledger::Ledger;
@@ -20,6 +19,7 @@ use crate::reverse;
 use crate::serve::Client;
 use crate::trip::{Answer, Failed};
 use crate::tunneling::Takeover;
+use handover_wire::conn::full_text;
 
 /// A response of the gateway's own to a request that went nowhere.
 pub(super) fn refused(code: ErrorCode, client: &Client) -> Response<ResponseBody> {

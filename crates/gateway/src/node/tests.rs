@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::dial::{Dialer, Progress, TargetRules, TlsRoots};
+use handover_wire::dial::{Dialer, Progress, TargetRules, TlsRoots};
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -9,9 +9,9 @@ use std::task::Poll;
 use handover_core::Stage;
 use tokio::time::{Instant, Sleep};
 
-use crate::dial::{DialError, Dialled, Host, Progress, Target};
 use crate::node::InFlight;
 use crate::worker::Worker;
+use handover_wire::dial::{DialError, Dialled, Host, Progress, Target};
 
 /// Dials under way. Dropping it closes their sockets.
 #[derive(Default)]

@@ -7,9 +7,9 @@ use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 
 use super::{Conn, Head, Sending, Trip};
-use crate::body::RequestBody;
-use crate::conn::{ExchangeError, NodeConn};
+use crate::body::{NodeConn, RequestBody};
 use crate::node::InFlight;
+use handover_wire::conn::ExchangeError;
 
 impl Trip<'_> {
     /// Sends the request on a connection.
