@@ -1,1 +1,5 @@
 //! An HTTP client over several endpoints that fails over, with proof of what was not sent.
+
+mod discover;
+
+pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
