@@ -17,6 +17,13 @@ use url::Url;
 
 #[cfg_attr(not(test), allow(dead_code, reason = "the trip is what asks, and it is not there yet"))]
 pub(crate) mod credentials;
+#[cfg(feature = "regions")]
+mod parse;
+#[cfg(feature = "regions")]
+mod regions;
+
+#[cfg(feature = "regions")]
+pub use regions::Regions;
 
 /// The longest answer to a question for endpoints, in bytes. A list of 64 regions with long names has about 16 KiB; one
 /// that is sixty times as long is a mistake or an attack, and is not worth the memory.

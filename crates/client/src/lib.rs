@@ -2,4 +2,6 @@
 
 mod discover;
 
+#[cfg(feature = "regions")]
+pub use discover::Regions;
 pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
