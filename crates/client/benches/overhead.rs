@@ -57,7 +57,10 @@ fn cpu() -> f64 {
 }
 
 /// Microseconds of CPU for each of many requests.
-fn cost<F: Future<Output = ()> + 'static>(runtime: &tokio::runtime::Runtime, one: impl Fn() -> F + Clone + 'static) -> f64 {
+fn cost<F: Future<Output = ()> + 'static>(
+    runtime: &tokio::runtime::Runtime,
+    one: impl Fn() -> F + Clone + 'static,
+) -> f64 {
     let local = tokio::task::LocalSet::new();
     let run = |requests: usize| {
         let one = one.clone();
