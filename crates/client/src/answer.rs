@@ -50,8 +50,11 @@ impl Answer {
         shared: &Shared,
         call: &Call,
     ) -> Self {
-        let (head, body) = response.into_parts();
+        #[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
+        let response = if call.decodes { crate::decode::decoded(&call.method, response) } else { response };
+        #[cfg(not(any(feature = "gzip", feature = "br", feature = "zstd")))]
         let _ = call;
+        let (head, body) = response.into_parts();
         let idle = Idle { timeout: shared.body_idle_timeout, timer: None };
         Self(Box::new(Inner { head, body, record, endpoint, idle }))
     }

@@ -30,6 +30,12 @@ pub(crate) struct Call {
     pub(crate) only: Option<Arc<Endpoint>>,
     /// It asks for another protocol on its connection.
     pub(crate) is_upgrade: bool,
+    /// Whether its answer is decoded, where this build can.
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "br", feature = "zstd")),
+        allow(dead_code, reason = "nothing can be decoded")
+    )]
+    pub(crate) decodes: bool,
     pub(crate) extensions: Extensions,
 }
 
@@ -48,6 +54,7 @@ impl Call {
             attempt_timeout: None,
             only: None,
             is_upgrade: false,
+            decodes: true,
             extensions: Extensions::new(),
         }
     }

@@ -98,6 +98,10 @@ impl Client {
     pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         self.0.prober.wake(&self.0.engine);
         self.0.engine.shared.stamp(&mut call);
+        #[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
+        if !call.is_upgrade {
+            crate::decode::accept(&mut call.headers);
+        }
         if self.0.redirects == 0 {
             return run(&self.0.engine, &call).await;
         }

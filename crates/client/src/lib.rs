@@ -27,6 +27,8 @@ mod builder;
 mod call;
 mod carrier;
 mod client;
+#[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
+mod decode;
 mod direct;
 mod discover;
 mod endpoint;

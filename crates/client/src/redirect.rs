@@ -55,6 +55,7 @@ fn next<C: Carrier>(engine: &Engine<C>, answer: &Answer, call: &Call, body: Opti
         next.headers.remove(CONTENT_LENGTH);
     }
     (next.body, next.idempotent, next.keyed, next.opted_out) = (body, call.idempotent, call.keyed, call.opted_out);
+    next.decodes = call.decodes;
     (next.deadline, next.attempt_timeout, next.template) = (call.deadline, call.attempt_timeout, call.template.clone());
     next.only = Some(place(engine, there.0));
     Some(next)

@@ -167,6 +167,8 @@ where
             }
         }
         call.keyed = call.headers.contains_key(IDEMPOTENCY_KEY);
+        // Decoding is for layers of its own.
+        call.decodes = false;
         (call.body, call.extensions) = (body_of(body), head.extensions);
         self.engine.shared.stamp(&mut call);
         Ok(call)
