@@ -25,6 +25,10 @@ enum Kind {
     Empty,
     H1(H1Body),
     H2(Box<H2Body>),
+    #[cfg_attr(
+        not(any(feature = "tower", feature = "gzip", feature = "br", feature = "zstd")),
+        allow(dead_code, reason = "there is no other transport, and nothing is decoded")
+    )]
     Other(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -58,6 +62,10 @@ impl AnswerBody {
     }
 
     /// The body of another transport's answer.
+    #[cfg_attr(
+        not(any(feature = "tower", feature = "gzip", feature = "br", feature = "zstd")),
+        allow(dead_code, reason = "there is no other transport, and nothing is decoded")
+    )]
     pub(crate) fn other<B>(body: B) -> Self
     where
         B: Body + Send + 'static,

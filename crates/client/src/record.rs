@@ -90,6 +90,10 @@ impl Record {
 }
 
 impl<'r> Attempt<'r> {
+    pub(crate) fn new(core: &'r AttemptRecord, detail: &'r Detail) -> Self {
+        Self { core, detail }
+    }
+
     /// Its number, counted from 1.
     #[must_use]
     pub fn number(&self) -> u32 {

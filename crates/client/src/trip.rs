@@ -140,18 +140,18 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let (now, shared) = (self.now(), &self.engine.shared);
         let mut budget = shared.budget();
         let verdict = self.session().finished(now, attempt, outcome, &mut budget);
-        self.attempt_over(attempt, &outcome, verdict);
+        self.attempt_over(attempt, &outcome);
         verdict
     }
 
     /// Who hears of an attempt's end: the endpoint's health, and whoever observes.
-    fn attempt_over(&mut self, attempt: u32, outcome: &Outcome, verdict: Verdict) {
+    fn attempt_over(&mut self, attempt: u32, outcome: &Outcome) {
         let index = attempt as usize - 1;
         let (shared, detail) = (&self.engine.shared, &self.details[index]);
         shared.set.attempt_over(&self.tried[index], outcome, shared.uptime(), shared.policy.retry_after_cap());
         let Some(session) = &self.session else { return };
         if let Some(record) = session.record().attempts.get(index) {
-            self.observed.attempt_over(shared, record, detail, verdict);
+            self.observed.attempt_over(shared, record, detail);
         }
     }
 
@@ -192,6 +192,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let label = Arc::clone(&endpoint.label);
         self.details.push(Detail { endpoint: label, address: None, reused: false, written_bytes: None, message: None });
         self.tried.push(Arc::clone(&endpoint));
+        self.observed.attempt_began(&self.engine.shared, &endpoint);
         let wanted = self.wanted();
         if let Some(ready) = self.engine.carrier.take(&endpoint, wanted) {
             return Some(Won { attempt, ready, head_by });
