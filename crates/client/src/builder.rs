@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handover_core::health::{CircuitPolicy, Election, FailbackPolicy};
+use handover_core::health::{CircuitParts, CircuitPolicy, Election, FailbackPolicy};
 use handover_core::{Order, Policy, PolicyParts, TokenBucket};
 use handover_wire::dial::{Dialer, Identity, TlsRoots};
 use http::header::USER_AGENT;
@@ -155,9 +155,10 @@ impl ClientBuilder {
         self
     }
 
-    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory. Default: none
-    /// where the order is [`Order::Priority`], so that a first endpoint that is back serves the very next request (a dead
-    /// one costs each request a refused dial or `dial_stagger`); [`CircuitPolicy::default`] elsewhere.
+    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory, not even of
+    /// `Retry-After`. Default: where the order is [`Order::Priority`], failures shed nobody, so that a first endpoint that is
+    /// back serves the very next request (a dead one costs each request a refused dial or `dial_stagger`), and `Retry-After`
+    /// is obeyed; [`CircuitPolicy::default`] elsewhere.
     pub fn circuit(mut self, circuit: Option<CircuitPolicy>) -> Self {
         self.circuit = Some(circuit);
         self
@@ -335,8 +336,7 @@ impl ClientBuilder {
     }
 
     fn shared(self, policy: Policy, urls: Vec<Url>, scopes: &[u32], proxies: Proxies, trusted: TrustedHosts) -> Shared {
-        let by_order = || (policy.order() != Order::Priority).then(CircuitPolicy::default);
-        let circuit = self.circuit.unwrap_or_else(by_order);
+        let circuit = self.circuit.unwrap_or_else(|| Some(circuit_for(policy.order())));
         let maker = Maker { proxies, circuit, idle_max: self.idle_max, idle_timeout: self.idle_timeout };
         let seeds = RandomState::new();
         let endpoint = |(at, url): (usize, Url)| Arc::new(maker.endpoint(url, scopes[at], true, at as u64));
@@ -441,6 +441,16 @@ impl ClientBuilder {
         }
         scopes
     }
+}
+
+/// What is remembered of failures where the caller does not say it.
+fn circuit_for(order: Order) -> CircuitPolicy {
+    if order != Order::Priority {
+        return CircuitPolicy::default();
+    }
+    // It never opens; it is there for what a server asks for itself.
+    let parts = CircuitParts { failures: u32::MAX, ..CircuitParts::default() };
+    CircuitPolicy::try_new(parts).expect("any number of failures from 2 is allowed")
 }
 
 /// How regions are asked for where the caller named no other way.
