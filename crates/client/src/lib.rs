@@ -31,6 +31,8 @@ mod direct;
 mod discover;
 mod endpoint;
 mod error;
+#[cfg(feature = "classworks")]
+mod kv;
 mod observe;
 mod pool;
 mod prober;
@@ -57,6 +59,11 @@ pub use client::Client;
 pub use discover::Regions;
 pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
 pub use error::Error;
+#[cfg(feature = "classworks")]
+pub use kv::{
+    CLASSWORKS_SERVERS, Check, CheckedServer, KeyPage, KeyQuery, KvBuilder, KvCode, KvError, KvKind, KvProvider,
+    PageOfKeys, RateLimit, SortBy,
+};
 pub use observe::{Observer, RequestOver};
 pub use prober::Probe;
 pub use record::{Attempt, Record};
