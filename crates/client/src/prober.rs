@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use handover_core::Order;
+use handover_core::health::CircuitState;
 use http::Method;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
@@ -100,8 +101,10 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         let mut probes = tokio::task::JoinSet::new();
         for endpoint in strong.shared.set.endpoints() {
-            let is_due = endpoint.health().circuit.as_ref().and_then(|circuit| circuit.next_change(now));
-            if is_round || is_due.is_some_and(|due| due <= now) {
+            let health = endpoint.health();
+            let is_due = health.circuit.state(now) == CircuitState::Probing && health.circuit.admits(now);
+            drop(health);
+            if is_round || is_due {
                 probes.spawn(ask(engine.clone(), Arc::clone(endpoint), probe.clone()));
             }
         }
@@ -111,10 +114,8 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         // Under a grace or a cap nothing but time makes the difference.
         strong.shared.set.elect(now);
-        let changes = strong.shared.set.endpoints().iter().filter_map(|endpoint| {
-            let health = endpoint.health();
-            health.circuit.as_ref().and_then(|circuit| circuit.next_change(now))
-        });
+        let endpoints = strong.shared.set.endpoints().iter();
+        let changes = endpoints.filter_map(|endpoint| endpoint.health().circuit.next_change(now));
         let soonest = changes.map(|due| due.saturating_sub(now).max(PAUSE_MIN)).min().unwrap_or(probe.interval);
         let wait = soonest.min(next_round.saturating_duration_since(Instant::now())).min(ELECTION_INTERVAL);
         drop(strong);

@@ -68,9 +68,7 @@ impl Set {
     }
 
     pub(crate) fn attempt_began(&self, endpoint: &Endpoint, now: Duration) {
-        if let Some(circuit) = &mut endpoint.health().circuit {
-            circuit.began(now);
-        }
+        endpoint.health().circuit.began(now);
     }
 
     /// An attempt is over: the endpoint's circuit hears of it.
@@ -78,8 +76,8 @@ impl Set {
         let mut health = endpoint.health();
         match outcome {
             Outcome::Answered { status, retry_after, .. } => {
-                if let (Some(wait), Some(circuit)) = (retry_after, &mut health.circuit) {
-                    circuit.park(now.saturating_add((*wait).min(cap)));
+                if let Some(wait) = retry_after {
+                    health.circuit.park(now.saturating_add((*wait).min(cap)));
                 }
                 if *status >= 500 { health.failed(now) } else { health.succeeded(now) }
             }
@@ -177,7 +175,7 @@ impl Set {
             let health = endpoint.health();
             EndpointStatus {
                 url: endpoint.url.clone(),
-                circuit: health.circuit.as_ref().map_or(CircuitState::Admitting, |circuit| circuit.state(now)),
+                circuit: health.circuit.state(now),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
                 idle_connections: endpoint.pool.idle_count(),
@@ -197,22 +195,16 @@ impl Health {
             self.good_since = Some(now);
         }
         self.is_failing = false;
-        if let Some(circuit) = &mut self.circuit {
-            circuit.succeeded(now);
-        }
+        self.circuit.succeeded(now);
     }
 
     fn failed(&mut self, now: Duration) {
         (self.is_failing, self.good_since) = (true, None);
-        if let Some(circuit) = &mut self.circuit {
-            circuit.failed(now);
-        }
+        self.circuit.failed(now);
     }
 
     fn abandoned(&mut self, now: Duration) {
-        if let Some(circuit) = &mut self.circuit {
-            circuit.abandoned(now);
-        }
+        self.circuit.abandoned(now);
     }
 }
 
@@ -238,7 +230,7 @@ impl Endpoints for View<'_> {
     }
 
     fn admits(&self, index: usize) -> bool {
-        self.table[index].health().circuit.as_ref().is_none_or(|circuit| circuit.admits(self.now))
+        self.table[index].health().circuit.admits(self.now)
     }
 
     fn scope(&self, index: usize) -> u32 {
