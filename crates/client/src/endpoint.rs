@@ -51,6 +51,8 @@ pub(crate) struct Health {
     pub(crate) good_since: Option<Duration>,
     /// Since its last success, nothing but failures.
     pub(crate) is_failing: bool,
+    /// It asked to be left alone until then (`Retry-After`). Remembered without a circuit too.
+    pub(crate) parked_until: Duration,
 }
 
 /// Why a text is no endpoint.
@@ -92,7 +94,9 @@ impl Endpoint {
         let prefix: Box<str> = url.path().trim_end_matches('/').into();
         let host = HeaderValue::from_str(&authority(&url)).expect("a URL's host and port are visible ASCII");
         let route = Route::new(&url, proxy);
-        let health = Health { circuit: about.circuit, latency: None, good_since: None, is_failing: false };
+        let parked_until = Duration::ZERO;
+        let health =
+            Health { circuit: about.circuit, latency: None, good_since: None, is_failing: false, parked_until };
         let (is_trusted, scope, pool) = (about.is_trusted, about.scope, Pool::new(about.idle_max, about.idle_timeout));
         let health = Mutex::new(health);
         Self { url, label, prefix, host, authorization, is_trusted, scope, route, pool, health }

@@ -33,7 +33,7 @@ const NOBODY: u64 = u64::MAX;
 pub struct EndpointStatus {
     /// Its URL.
     pub url: Url,
-    /// Whether its circuit lets traffic through.
+    /// Whether it gets traffic: its circuit's word, and `Shedding` as long as a `Retry-After` of its own keeps it.
     pub circuit: CircuitState,
     /// The newest measured time to an answer's head, of a probe or a request.
     pub latency: Option<Duration>,
@@ -79,8 +79,8 @@ impl Set {
         let mut health = endpoint.health();
         match outcome {
             Outcome::Answered { status, retry_after, .. } => {
-                if let (Some(wait), Some(circuit)) = (retry_after, &mut health.circuit) {
-                    circuit.park(now.saturating_add((*wait).min(cap)));
+                if let Some(wait) = retry_after.filter(|_| is_refusal(*status)) {
+                    health.parked_until = health.parked_until.max(now.saturating_add(wait.min(cap)));
                 }
                 if *status >= 500 { health.failed(now) } else { health.succeeded(now) }
             }
@@ -178,7 +178,7 @@ impl Set {
             let health = endpoint.health();
             EndpointStatus {
                 url: endpoint.url.clone(),
-                circuit: health.circuit.as_ref().map_or(CircuitState::Admitting, |circuit| circuit.state(now)),
+                circuit: health.state(now),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
                 idle_connections: endpoint.pool.len(),
@@ -192,7 +192,26 @@ impl Set {
     }
 }
 
+/// Whether a `Retry-After` beside this status is about the server: it is overloaded or down (RFC 9110 §10.2.3, RFC 6585
+/// §4). Beside another one (202, 301, 409, 413) it is about that request's own matter.
+const fn is_refusal(status: u16) -> bool {
+    status == 429 || status >= 500
+}
+
 impl Health {
+    /// Whether it asked to be left alone, and that time is not over.
+    fn is_parked(&self, now: Duration) -> bool {
+        now < self.parked_until
+    }
+
+    fn state(&self, now: Duration) -> CircuitState {
+        match &self.circuit {
+            _ if self.is_parked(now) => CircuitState::Shedding,
+            Some(circuit) => circuit.state(now),
+            None => CircuitState::Admitting,
+        }
+    }
+
     fn succeeded(&mut self, now: Duration) {
         if self.is_failing || self.good_since.is_none() {
             self.good_since = Some(now);
@@ -239,7 +258,8 @@ impl Endpoints for View<'_> {
     }
 
     fn admits(&self, index: usize) -> bool {
-        self.table[index].health().circuit.as_ref().is_none_or(|circuit| circuit.admits(self.now))
+        let health = self.table[index].health();
+        !health.is_parked(self.now) && health.circuit.as_ref().is_none_or(|circuit| circuit.admits(self.now))
     }
 
     fn scope(&self, index: usize) -> u32 {
