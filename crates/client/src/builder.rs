@@ -326,9 +326,7 @@ impl ClientBuilder {
         if !self.problems.is_empty() {
             return Err(BuildError(self.problems));
         }
-        let dialer = Dialer::new(roots);
-        let dialer = if self.http2 == Http2::Never { dialer } else { dialer.offering_http2() };
-        let carrier = Direct::new(dialer, self.http2);
+        let carrier = Direct::new(Dialer::new(roots), self.http2);
         let probe = self.probe.take().or_else(|| default_for(policy.order()));
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
         let shared = self.shared(policy, urls, &scopes, proxies, trusted);

@@ -80,13 +80,13 @@ impl Call {
 }
 
 /// Makes a request absolute, as HTTP/2 and other transports want it: scheme and authority in the URI, and no `Host`.
-pub(crate) fn absolute<B>(request: &mut Request<B>, endpoint: &Endpoint) {
+pub(crate) fn absolute<B>(request: &mut Request<B>, endpoint: &Endpoint) -> Result<(), String> {
     let host = request.headers_mut().remove(HOST).unwrap_or_else(|| endpoint.host.clone());
+    let authority = Authority::try_from(host.as_bytes());
+    let authority = authority.map_err(|error| format!("the field Host is no authority: {error}"))?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(if endpoint.url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = Authority::try_from(host.as_bytes()).ok();
-    if parts.authority.is_none() {
-        parts.scheme = None;
-    }
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| format!("the request has no address: {error}"))?;
+    Ok(())
 }

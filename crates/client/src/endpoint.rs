@@ -19,7 +19,7 @@ pub(crate) struct Endpoint {
     /// Scheme, host, port and prefix; no credentials, query or fragment.
     pub(crate) url: Url,
     /// As people and records name it: the URL without a slash at its end.
-    pub(crate) label: Box<str>,
+    pub(crate) label: Arc<str>,
     /// What stands before every path: empty, or `/prefix`.
     prefix: Box<str>,
     /// The value of `Host`.
@@ -90,7 +90,7 @@ impl Endpoint {
         let authorization = authorization(&url);
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        let label: Box<str> = url.as_str().trim_end_matches('/').into();
+        let label: Arc<str> = url.as_str().trim_end_matches('/').into();
         let prefix: Box<str> = url.path().trim_end_matches('/').into();
         let host = HeaderValue::from_str(&authority(&url)).expect("a URL's host and port are visible ASCII");
         let route = Route::new(&url, proxy);

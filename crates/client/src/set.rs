@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::endpoint::{Endpoint, Health, Table};
-use crate::record::Detail;
 
 /// The configured endpoints.
 pub(crate) struct Set {
@@ -100,14 +99,14 @@ impl Set {
 
     /// A request is over. An endpoint whose name did not resolve, or that no route leads to, is at fault only if the
     /// network was there for another one.
-    pub(crate) fn request_over(&self, record: &handover_core::Record, details: &[Detail], now: Duration) {
+    pub(crate) fn request_over(&self, record: &handover_core::Record, tried: &[Arc<Endpoint>], now: Duration) {
         if offline(record) {
             return;
         }
         let mut is_any = false;
-        for (attempt, detail) in record.attempts.iter().zip(details) {
+        for (attempt, endpoint) in record.attempts.iter().zip(tried) {
             if matches!(attempt.outcome, Outcome::Failed(failure) if failure.is_local()) {
-                detail.endpoint.health().failed(now);
+                endpoint.health().failed(now);
                 is_any = true;
             }
         }
@@ -181,7 +180,7 @@ impl Set {
                 circuit: health.state(now),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
-                idle_connections: endpoint.pool.len(),
+                idle_connections: endpoint.pool.idle_count(),
             }
         };
         (0..).zip(self.endpoints.iter()).map(status).collect()
