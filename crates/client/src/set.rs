@@ -32,7 +32,7 @@ const NOBODY: u64 = u64::MAX;
 pub struct EndpointStatus {
     /// Its URL.
     pub url: Url,
-    /// Whether its circuit lets traffic through.
+    /// Whether it gets traffic: its circuit's word, and `Shedding` as long as a `Retry-After` of its own keeps it.
     pub circuit: CircuitState,
     /// The newest measured time to an answer's head, of a probe or a request.
     pub latency: Option<Duration>,
@@ -76,8 +76,8 @@ impl Set {
         let mut health = endpoint.health();
         match outcome {
             Outcome::Answered { status, retry_after, .. } => {
-                if let Some(wait) = retry_after {
-                    health.circuit.park(now.saturating_add((*wait).min(cap)));
+                if let Some(wait) = retry_after.filter(|_| is_refusal(*status)) {
+                    health.circuit.park(now.saturating_add(wait.min(cap)));
                 }
                 if *status >= 500 { health.failed(now) } else { health.succeeded(now) }
             }
@@ -187,6 +187,12 @@ impl Set {
     fn election(&self) -> MutexGuard<'_, Election> {
         self.election.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a `Retry-After` beside this status is about the server: it is overloaded or down (RFC 9110 §10.2.3, RFC 6585
+/// §4). Beside another one (202, 301, 409, 413) it is about that request's own matter.
+const fn is_refusal(status: u16) -> bool {
+    status == 429 || status >= 500
 }
 
 impl Health {

@@ -116,7 +116,11 @@ impl Shared {
         }
         // What a discovery names shares no store of keys with anybody, unless the policy says that all do.
         let scope = u32::try_from(self.set.endpoints().len() + found.len()).unwrap_or(u32::MAX);
-        let endpoint = Arc::new(self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed()));
+        let mut endpoint = self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed());
+        // The same server under another path, as a list of regions has one, knows the caller by the same name.
+        let own = || self.set.endpoints().iter().find(|known| known.is_same_place(url))?.authorization.clone();
+        endpoint.authorization = endpoint.authorization.or_else(own);
+        let endpoint = Arc::new(endpoint);
         if found.len() >= FOUND_MAX {
             found.remove(0);
         }
