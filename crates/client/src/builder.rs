@@ -1,5 +1,8 @@
 //! Sets a client up, and says all that is wrong with it at once.
 
+#[cfg(feature = "tower")]
+mod layer;
+
 use std::fmt;
 use std::hash::RandomState;
 use std::path::Path;
@@ -330,7 +333,7 @@ impl ClientBuilder {
         let probe = self.probe.take().or_else(|| default_for(policy.order()));
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
         let shared = self.shared(policy, urls, &scopes, proxies, trusted);
-        let engine = Arc::new(Engine { shared, carrier });
+        let engine = Arc::new(Engine { shared: Arc::new(shared), carrier });
         Ok(Client::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
     }
 

@@ -40,6 +40,8 @@ mod redirect;
 mod request;
 mod set;
 mod shared;
+#[cfg(feature = "tower")]
+mod tower;
 mod trip;
 
 pub use handover_core::health::{CircuitParts, CircuitPolicy, CircuitState, FailbackParts, FailbackPolicy};
@@ -62,3 +64,8 @@ pub use prober::Probe;
 pub use record::{Attempt, Record};
 pub use request::RequestBuilder;
 pub use set::EndpointStatus;
+
+#[cfg(feature = "tower")]
+pub use self::tower::{
+    ConnectCauses, ConnectErrors, Evidence, Failover, FailoverLayer, NothingProven, RequestOptions, TransportFailure,
+};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use handover_core::health::{Circuit, CircuitPolicy};
 use handover_core::{Budget, Facts, Order, Policy, TokenBucket, is_idempotent};
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use url::Url;
 
@@ -75,6 +75,21 @@ impl Shared {
         if let Some(bucket) = &self.bucket {
             bucket.deposit(self.uptime());
         }
+    }
+
+    /// Gives a request the id that all its attempts carry, unless the caller did.
+    pub(crate) fn stamp(&self, call: &mut Call) {
+        if let Some(name) = &self.request_id_header
+            && !call.headers.contains_key(name)
+        {
+            let id = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).expect("hexadecimal digits and dashes");
+            call.headers.insert(name.clone(), id);
+        }
+    }
+
+    /// How many further attempts the budget could pay for now.
+    pub(crate) fn budget_available(&self) -> Option<u64> {
+        self.bucket.as_ref().map(|bucket| bucket.available(self.uptime()))
     }
 
     /// The budget at this moment.

@@ -32,7 +32,7 @@ use dials::Dials;
 
 /// What sends requests: what is shared by all of them, and what carries them.
 pub(crate) struct Engine<C> {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) carrier: C,
 }
 
