@@ -151,6 +151,11 @@ impl Route {
         let node = proxy.unwrap_or(DialNode { tag, kind: NodeKind::Origin { tls }, host, port, credentials: None });
         Self { node, target }
     }
+
+    /// Whether a handshake on the way wants certificates to trust.
+    pub(crate) fn needs_certificates(&self) -> bool {
+        self.target.tls || matches!(self.node.kind, NodeKind::Https)
+    }
 }
 
 /// A proxy's URL as a node to dial through.

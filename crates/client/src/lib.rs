@@ -26,6 +26,7 @@ mod body;
 mod builder;
 mod call;
 mod carrier;
+mod check;
 mod client;
 mod direct;
 mod discover;
@@ -54,6 +55,7 @@ pub use answer::Answer;
 pub use answer_body::AnswerBody;
 pub use body::{Body, BoxError, SentBody};
 pub use builder::{BuildError, ClientBuilder, Http2};
+pub use check::{Check, CheckReport, CheckVerdict, CheckedEndpoint};
 pub use client::Client;
 #[cfg(feature = "regions")]
 pub use discover::Regions;

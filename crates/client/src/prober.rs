@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::carrier::Carrier;
+use crate::check::unmet;
 use crate::endpoint::Endpoint;
 use crate::trip::{Engine, run};
 
@@ -32,7 +33,7 @@ pub struct Probe {
 }
 
 /// Largest body of a probe's answer that is looked at, in bytes: a health document is a few hundred.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 impl Probe {
     /// `GET` this path: good is an answer of 2xx within 3 s, asked every 30 s. A status of 5xx is a verdict, not a sign
@@ -165,23 +166,7 @@ async fn is_good<C: Carrier>(engine: &Engine<C>, call: &Call, probe: &Probe) -> 
     }
     let (_, body) = answer.into_parts();
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
-    Some(holds(&body, &probe.expect))
-}
-
-/// Whether a JSON body says what is expected.
-#[cfg(feature = "json")]
-pub(crate) fn holds(body: &[u8], expect: &[(String, String)]) -> bool {
-    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
-    expect.iter().all(|(pointer, value)| match json.pointer(pointer) {
-        Some(serde_json::Value::String(found)) => found == value,
-        Some(found) => found.to_string() == *value,
-        None => false,
-    })
-}
-
-#[cfg(not(feature = "json"))]
-pub(crate) fn holds(_body: &[u8], expect: &[(String, String)]) -> bool {
-    expect.is_empty()
+    Some(unmet(&body, &probe.expect).is_none())
 }
 
 /// The order in which a client that named no probe needs one all the same.
