@@ -1,12 +1,13 @@
 //! The one decision that everything else serves: after an attempt has ended, may the request be tried again?
 //!
 //! The order of the questions is part of the answer. First what nothing can change: an answer that is wanted, a caller
-//! who left, a target that is forbidden, a body that is gone. Then the proof: what may have been sent is repeated only as the policy's [`Replay`]
-//! allows. Only then whether attempts, endpoints and time are left, and the budget last, so that nothing is taken from
-//! it in vain.
+//! who left, a target that is forbidden, a body that is gone. Then the proof: what may have been sent is repeated only as
+//! the policy's [`Replay`] allows, or as the server's own answer does. Only then whether attempts, endpoints and time are
+//! left, and the budget last, so that nothing is taken from it in vain.
 
 use std::time::Duration;
 
+use crate::answer::{Meaning, meaning_of};
 use crate::{BodyLeft, Budget, Facts, Fault, Outcome, Policy, Reason, Replay, Sent, Verdict};
 
 /// What a session has used up when an attempt ends, and what it has left.
@@ -16,12 +17,17 @@ pub struct Spent {
     pub attempts: u32,
     /// The time since the session began.
     pub now: Duration,
-    /// Whether there is an endpoint that was not tried yet, or one may still be discovered.
+    /// Whether there is an endpoint that was not tried yet and may be, or one may still be discovered.
     pub untried: bool,
     /// Whether another attempt of the session is under way.
     pub in_flight: bool,
     /// The least time until a further attempt may begin: a backoff, a `Retry-After`.
     pub delay: Duration,
+    /// Whether the answer is one that a fresh connection to the same endpoint may better, and the first such one of it.
+    pub once_more: bool,
+    /// Whether the request may not go on to what is left, or to what is under way, because it may have been sent under
+    /// an `Idempotency-Key` that is not known there.
+    pub outside: bool,
 }
 
 /// Says of a finished attempt whether its answer stands, the request goes on, or it has failed.
@@ -43,10 +49,9 @@ pub struct Spent {
 /// assert_eq!(verdict, Verdict::Stop(Reason::MaybeSent));
 /// ```
 pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, budget: &mut dyn Budget) -> Verdict {
+    let meaning = meaning_of(policy, facts, outcome);
     let end = match outcome {
-        Outcome::Answered { status, .. } if !policy.retry_statuses().contains(*status) => {
-            return Verdict::Done(Reason::Answered);
-        }
+        Outcome::Answered { .. } if meaning == Some(Meaning::Final) => return Verdict::Done(Reason::Answered),
         Outcome::Answered { .. } => Verdict::Done,
         Outcome::Failed(failure) if failure.fault == Fault::Cancelled => return Verdict::Stop(Reason::Cancelled),
         Outcome::Failed(failure) if failure.fault == Fault::Denied => return Verdict::Stop(Reason::Denied),
@@ -55,34 +60,80 @@ pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, 
     if outcome.body() == BodyLeft::Consumed {
         return end(Reason::BodyConsumed);
     }
-    let allowed_by = match (outcome.sent(), policy.replay()) {
-        (Sent::No, _) => Reason::NotSent,
-        (Sent::Maybe | Sent::Yes, Replay::Always) => Reason::ReplayAlways,
-        (Sent::Maybe | Sent::Yes, Replay::Idempotent) if facts.idempotent => Reason::IdempotentMethod,
-        (Sent::Maybe | Sent::Yes, Replay::Idempotent) if facts.keyed => Reason::IdempotencyKey,
-        (Sent::Maybe | Sent::Yes, Replay::Idempotent) => return end(Reason::NotIdempotent),
-        (Sent::Maybe, Replay::Unsent) => return end(Reason::MaybeSent),
-        (Sent::Yes, Replay::Unsent) => return end(Reason::WasSent),
+    let allowed_by = match leave(policy, facts, outcome.sent(), meaning) {
+        Ok(reason) => reason,
+        Err(reason) => return end(reason),
     };
     if spent.in_flight {
+        if spent.outside {
+            return end(Reason::OutsideScope);
+        }
         return Verdict::TryNext(if outcome.is_lost_race() { Reason::LostRace } else { Reason::InFlight });
     }
-    if facts.opted_out {
-        return end(Reason::OptedOut);
+    if let Some(reason) = only_attempt(policy, facts) {
+        return end(reason);
     }
     if spent.attempts >= policy.max_attempts() {
         return end(Reason::AttemptsExhausted);
     }
-    if !spent.untried && !policy.same_endpoint_again() {
-        return end(Reason::EndpointsExhausted);
-    }
+    let allowed_by = match somewhere(policy, spent, allowed_by) {
+        Ok(reason) => reason,
+        Err(reason) => return end(reason),
+    };
     if !is_enough_time(policy, facts, spent.now.saturating_add(spent.delay)) {
         return end(Reason::DeadlineTooShort);
     }
-    if !budget.try_take() {
+    // What failed on this machine put no load on anybody, and being offline must not use up what others need.
+    let is_free = matches!(outcome, Outcome::Failed(failure) if failure.is_local());
+    if !is_free && !budget.try_take() {
         return end(Reason::BudgetEmpty);
     }
     Verdict::TryNext(allowed_by)
+}
+
+/// What allows the request to be sent again, or what forbids it: the server's own word, or the policy's proof.
+const fn leave(policy: &Policy, facts: &Facts, sent: Sent, meaning: Option<Meaning>) -> Result<Reason, Reason> {
+    match meaning {
+        Some(Meaning::Pinned) => return Ok(Reason::Pinned),
+        Some(Meaning::InProgress) => return Ok(Reason::InProgress),
+        Some(Meaning::Disclaimed) => return Ok(Reason::Disclaimed),
+        Some(Meaning::Unwelcome | Meaning::Final) | None => {}
+    }
+    match (sent, policy.replay()) {
+        (Sent::No, _) => Ok(Reason::NotSent),
+        (Sent::Maybe | Sent::Yes, Replay::Always) => Ok(Reason::ReplayAlways),
+        (Sent::Maybe | Sent::Yes, Replay::Idempotent) if facts.idempotent => Ok(Reason::IdempotentMethod),
+        (Sent::Maybe | Sent::Yes, Replay::Idempotent) if facts.keyed => Ok(Reason::IdempotencyKey),
+        (Sent::Maybe | Sent::Yes, Replay::Idempotent) => Err(Reason::NotIdempotent),
+        (Sent::Maybe, Replay::Unsent) => Err(Reason::MaybeSent),
+        (Sent::Yes, Replay::Unsent) => Err(Reason::WasSent),
+    }
+}
+
+/// Why the request has one attempt and no more, if that is so, whatever becomes of it.
+pub(crate) fn only_attempt(policy: &Policy, facts: &Facts) -> Option<Reason> {
+    let is_hurried = attempt_timeout(policy, facts).is_some_and(|timeout| timeout < policy.min_attempt_timeout());
+    if facts.opted_out {
+        Some(Reason::OptedOut)
+    } else if facts.gated {
+        Some(Reason::OutsideGate)
+    } else {
+        is_hurried.then_some(Reason::AttemptTooShort)
+    }
+}
+
+/// Whether there is an endpoint for what is allowed, and what allows it there.
+const fn somewhere(policy: &Policy, spent: &Spent, allowed_by: Reason) -> Result<Reason, Reason> {
+    match allowed_by {
+        // It goes to the same endpoint, whatever others there are.
+        Reason::InProgress => Ok(allowed_by),
+        _ if spent.untried => Ok(allowed_by),
+        Reason::Disclaimed if spent.once_more => Ok(Reason::OnceMore),
+        // Nobody who was tried serves what is pinned.
+        _ if policy.same_endpoint_again() && !matches!(allowed_by, Reason::Pinned) => Ok(allowed_by),
+        _ if spent.outside => Err(Reason::OutsideScope),
+        _ => Err(Reason::EndpointsExhausted),
+    }
 }
 
 /// The earlier of the policy's and the caller's deadline.
@@ -91,6 +142,11 @@ pub(crate) fn deadline(policy: &Policy, facts: &Facts) -> Option<Duration> {
         (Some(policy), Some(caller)) => Some(policy.min(caller)),
         (policy, caller) => policy.or(caller),
     }
+}
+
+/// The time of one attempt: the caller's own, or the policy's.
+pub(crate) fn attempt_timeout(policy: &Policy, facts: &Facts) -> Option<Duration> {
+    facts.attempt_timeout.or(policy.attempt_timeout())
 }
 
 /// Whether a further attempt that begins then has the time it needs, and any time at all.

@@ -3,7 +3,7 @@
 /// The endpoints that a session may use, by index.
 ///
 /// An index means the same endpoint for the whole session. More may be added at the end while it runs; one that is gone
-/// should stop admitting instead of shifting the others. Within one call of [`Session::poll`](crate::Session::poll) the
+/// stops being usable instead of shifting the others. Within one call of [`Session::poll`](crate::Session::poll) the
 /// answers must not change: a choice looks at the endpoints twice.
 pub trait Endpoints {
     /// How many there are: indices are `0..count`.
@@ -19,6 +19,19 @@ pub trait Endpoints {
     fn admits(&self, index: usize) -> bool {
         let _ = index;
         true
+    }
+
+    /// Whether it may be used at all. One that is gone or not allowed never is, not even when nothing else is left.
+    fn is_usable(&self, index: usize) -> bool {
+        let _ = index;
+        true
+    }
+
+    /// Its dedup scope: endpoints with the same number share one store of idempotency keys, so that a keyed request is
+    /// done once however many of them it reaches. It must not change while the session runs.
+    fn scope(&self, index: usize) -> u32 {
+        let _ = index;
+        0
     }
 }
 

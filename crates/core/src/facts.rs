@@ -11,8 +11,13 @@ pub struct Facts {
     pub keyed: bool,
     /// The caller wants one attempt and no more.
     pub opted_out: bool,
-    /// The endpoint that [`Order::Affine`](crate::Order::Affine) takes first: the session key's last good one.
+    /// The endpoint is outside the domains for which the policy fails over: one attempt and no more.
+    pub gated: bool,
+    /// The endpoint that [`Order::Affine`](crate::Order::Affine) and [`Order::Sticky`](crate::Order::Sticky) take first:
+    /// the session key's last good one.
     pub preferred: Option<u32>,
+    /// The caller's own time for each attempt, from its begin to the response head; it replaces the policy's.
+    pub attempt_timeout: Option<Duration>,
     /// The caller's own time limit for the whole request, from the session's begin.
     pub caller_deadline: Option<Duration>,
 }

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use crate::answer::{Meaning, meaning_of};
 use crate::decide::Spent;
-use crate::pause::{again_from, backoff};
-use crate::pick::Choice;
-use crate::record::Record;
-use crate::{Outcome, Policy, Verdict};
+use crate::pause::backoff;
+use crate::pick::{Choice, Course};
+use crate::record::{AttemptRecord, Discovery, Record};
+use crate::{Fault, Outcome, Policy, Verdict};
 
 /// A record of which the first `begun` attempts are taken into account.
 #[derive(Clone, Copy)]
@@ -38,35 +39,71 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// The waits before an attempt that follows what ended at `since`; `again` if all `count` endpoints were tried.
-    pub(crate) fn pauses(&self, since: Duration, again: bool, count: u32) -> Pauses {
+    /// The waits before an attempt that follows what ended at `since` and goes this way.
+    pub(crate) fn pauses(&self, since: Duration, course: Course) -> Pauses {
         if self.begun == 0 {
             return Pauses { ready: Duration::ZERO, due: Duration::ZERO };
         }
-        let attempts = &self.record.attempts;
-        let ready = since.saturating_add(backoff(self.policy, self.record.seed, attempts, self.begun, again));
-        let due = if again { again_from(self.policy, attempts, self.begun, count, ready) } else { ready };
-        Pauses { ready, due }
+        let (attempts, choice) = (&self.record.attempts, self.choice());
+        let is_again = course != Course::Untried;
+        let ready = since.saturating_add(backoff(self.policy, self.record.seed, attempts, self.begun, is_again));
+        let parked = match course {
+            Course::Untried => Duration::ZERO,
+            Course::Same { endpoint } => choice.parked_until(endpoint),
+            Course::Again { count, gone } => {
+                let bound = choice.bound();
+                let tried = (0..count).filter(|endpoint| choice.may_repeat(*endpoint, gone, bound));
+                tried.map(|endpoint| choice.parked_until(endpoint)).min().unwrap_or_default()
+            }
+        };
+        Pauses { ready, due: parked.max(ready) }
     }
 
     /// What is spent and left when an attempt ends now, in this way.
-    pub(crate) fn spent(&self, now: Duration, outcome: &Outcome, in_flight: bool) -> Spent {
+    pub(crate) fn spent(&self, now: Duration, attempt: &AttemptRecord, outcome: &Outcome, in_flight: bool) -> Spent {
         let attempts = u32::try_from(self.begun).unwrap_or(u32::MAX);
-        // The endpoints as the newest choice saw them; whatever has changed since is seen by the next one.
-        let newest = self.begun.checked_sub(1).and_then(|index| self.record.attempts.get(index));
-        let count = newest.map_or(0, |attempt| attempt.pick.endpoints);
         let choice = self.choice();
-        let may_discover = self.policy.discover() && self.record.discovery.is_none_or(|asked| asked.after >= attempts);
-        let untried = may_discover || (0..count).any(|endpoint| !choice.is_tried(endpoint));
-        // Behind an answer that stands nothing begins, and while another attempt is under way nothing that would have to wait.
-        let stands =
-            matches!(outcome, Outcome::Answered { status, .. } if !self.policy.retry_statuses().contains(*status));
-        let delay = if in_flight || stands {
-            Duration::ZERO
+        let meaning = meaning_of(self.policy, &self.record.facts, outcome);
+        if in_flight || is_last(meaning, outcome) {
+            // Behind it nothing begins, or nothing that would have to wait; and what else has ended by now is not certain.
+            let untried = self.may_discover(meaning) || choice.open() > 0;
+            let outside = in_flight && choice.is_beside_outsiders(attempt);
+            let delay =
+                if in_flight || meaning == Some(Meaning::Final) { Duration::ZERO } else { self.delay(now, untried) };
+            return Spent { attempts, now, untried, in_flight, delay, once_more: false, outside };
+        }
+        // The endpoints as the newest choice saw them; whatever has changed since is seen by the next one.
+        let open = choice.open();
+        let within = choice.bound().map_or(open, |scope| choice.open_within(scope));
+        let untried = self.may_discover(meaning) || within > 0;
+        let once_more = choice.is_once_more(attempt);
+        let is_same = meaning == Some(Meaning::InProgress) || (!untried && once_more);
+        let delay = if is_same {
+            self.pauses(now, Course::Same { endpoint: attempt.endpoint }).due.saturating_sub(now)
         } else {
-            self.pauses(now, !untried, count).due.saturating_sub(now)
+            self.delay(now, untried)
         };
-        Spent { attempts, now, untried, in_flight, delay }
+        Spent { attempts, now, untried, in_flight, delay, once_more, outside: !untried && open > 0 }
+    }
+
+    /// How long a further attempt has to wait that goes to an untried endpoint, or else to one that was tried.
+    fn delay(&self, now: Duration, untried: bool) -> Duration {
+        let newest = self.begun.checked_sub(1).and_then(|index| self.record.attempts.get(index));
+        let course = match newest {
+            Some(newest) if !untried => Course::Again { count: newest.pick.endpoints, gone: newest.pick.gone },
+            _ => Course::Untried,
+        };
+        self.pauses(now, course).due.saturating_sub(now)
+    }
+
+    /// Whether more endpoints would be asked for behind an attempt that ended so.
+    fn may_discover(&self, meaning: Option<Meaning>) -> bool {
+        let attempts = u32::try_from(self.begun).unwrap_or(u32::MAX);
+        let is_ahead = |asked: Option<Discovery>| asked.is_none_or(|asked| asked.after >= attempts);
+        let (discovery, refresh) = (self.record.discovery, self.record.refresh);
+        let is_pinned = meaning == Some(Meaning::Pinned);
+        // A refresh is asked for in spite of an earlier discovery; behind a refresh nothing more is.
+        self.policy.discover() && is_ahead(refresh) && (is_pinned || is_ahead(discovery))
     }
 
     /// When the last of these attempts ended.
@@ -84,4 +121,11 @@ impl<'r> Ledger<'r> {
         };
         by_stagger == Some(due) || begun().any(by_failure)
     }
+}
+
+/// Whether the request ends with this outcome, whatever else there is.
+fn is_last(meaning: Option<Meaning>, outcome: &Outcome) -> bool {
+    let is_given_up =
+        matches!(outcome, Outcome::Failed(failure) if matches!(failure.fault, Fault::Cancelled | Fault::Denied));
+    is_given_up || meaning == Some(Meaning::Final)
 }

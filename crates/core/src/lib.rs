@@ -14,10 +14,12 @@
 //!
 //! [`Duration`]: std::time::Duration
 
+mod answer;
 mod budget;
 mod decide;
 mod endpoints;
 mod facts;
+pub mod health;
 mod ledger;
 mod outcome;
 mod pause;
@@ -41,7 +43,7 @@ pub use pick::{Candidate, Pick, Pool};
 pub use policy::{
     ATTEMPTS_MAX, Backoff, BackoffBetween, Order, Policy, PolicyError, PolicyParts, PolicyProblem, Replay,
 };
-pub use record::{AttemptRecord, Attempts, Discovery, Record};
+pub use record::{AttemptRecord, Attempts, Discovery, Fate, Record};
 pub use replay::{Difference, replay};
 pub use session::{Action, Session};
 pub use status_set::StatusSet;

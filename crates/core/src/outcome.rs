@@ -268,4 +268,13 @@ impl Failure {
     pub const fn before_send(stage: Stage, fault: Fault) -> Self {
         Self { stage, fault, sent: Sent::No, body: BodyLeft::Whole }
     }
+
+    /// Whether it failed on this machine or right beside it, so that no endpoint had any load of it: no name, no route, no
+    /// descriptor. A refused connection is not among these, as it proves that the other side was reached.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self.sent, Sent::No)
+            && matches!(self.stage, Stage::Resolve | Stage::Dial)
+            && matches!(self.fault, Fault::Dns | Fault::Unreachable | Fault::Local)
+    }
 }

@@ -38,9 +38,3 @@ pub(crate) fn parked_until(policy: &Policy, attempts: &Attempts, begun: usize, e
     };
     attempts.iter().take(begun).filter(|attempt| attempt.endpoint == endpoint).map(asked).max().unwrap_or_default()
 }
-
-/// When an attempt at one of `count` endpoints that were all tried may begin, the backoff ending at `ready`.
-pub(crate) fn again_from(policy: &Policy, attempts: &Attempts, begun: usize, count: u32, ready: Duration) -> Duration {
-    let parked = |endpoint| parked_until(policy, attempts, begun, endpoint);
-    (0..count).map(parked).min().unwrap_or_default().max(ready)
-}

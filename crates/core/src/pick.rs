@@ -6,11 +6,15 @@
 
 use std::time::Duration;
 
-use crate::pause::parked_until;
 use crate::random::{Purpose, below};
 use crate::record::Attempts;
 use crate::words::words;
 use crate::{Endpoints, Facts, Order, Policy};
+
+mod bounds;
+mod check;
+mod members;
+use members::Members;
 
 /// Which endpoints a choice was made among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,11 +24,13 @@ pub enum Pool {
     /// Those not tried that do not admit traffic, as no other untried one is left.
     Shedding,
     /// Those tried before, as all have been: first any that no `Retry-After` keeps, then any that admits traffic, then
-    /// the least tried.
+    /// the least tried. One that said that the request is served elsewhere is not among them.
     Again,
+    /// The one that was asked last and said that the request is to be asked there again, on a fresh connection.
+    Same,
 }
 
-words!(Pool { Untried => "untried", Shedding => "shedding", Again => "again" });
+words!(Pool { Untried => "untried", Shedding => "shedding", Again => "again", Same => "same" });
 
 /// An endpoint that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +56,14 @@ pub struct Pick {
     pub chosen: Candidate,
     /// The one that it was compared with, if any.
     pub other: Option<Candidate>,
+    /// How many of those not tried before could not be used.
+    pub unusable: u32,
+    /// Which of those tried before could not be used any more: a bit per attempt, the lowest for the first.
+    pub gone: u32,
+    /// The dedup scope of the chosen one.
+    pub scope: u32,
+    /// How many of those not tried before could be used, but are of another scope than the chosen one.
+    pub outside: u32,
 }
 
 /// What a choice depends on besides the endpoints.
@@ -63,33 +77,51 @@ pub(crate) struct Choice<'s> {
     pub(crate) begun: usize,
 }
 
-/// How many endpoints there are and how many of them were not tried yet.
+/// How many endpoints there are, and of those not tried yet how many may be, and how many not for which reason.
 #[derive(Clone, Copy)]
 pub(crate) struct Survey {
     pub(crate) count: u32,
     pub(crate) admitting: u32,
     pub(crate) shedding: u32,
+    pub(crate) unusable: u32,
+    /// Usable, but of another scope than the request is bound to.
+    pub(crate) outside: u32,
+    /// As [`Pick::gone`].
+    pub(crate) gone: u32,
 }
 
 impl Survey {
-    /// Whether any endpoint was not tried yet.
+    /// Whether there is an endpoint that was not tried yet and may be.
     pub(crate) const fn has_untried(self) -> bool {
         self.admitting + self.shedding > 0
     }
 }
 
-impl Choice<'_> {
-    /// Whether an endpoint was tried for this request, or is being tried.
-    pub(crate) fn is_tried(&self, endpoint: u32) -> bool {
-        self.attempts.iter().take(self.begun).any(|attempt| attempt.endpoint == endpoint)
-    }
+/// Which way a further attempt goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// To an endpoint that was not tried.
+    Untried,
+    /// To one of `count` that were tried, except for those that are `gone`.
+    Again { count: u32, gone: u32 },
+    /// To this one, which was asked last.
+    Same { endpoint: u32 },
+}
 
+impl Choice<'_> {
     /// Counts the endpoints.
     pub(crate) fn survey(&self, endpoints: &(impl Endpoints + ?Sized)) -> Survey {
         let count = u32::try_from(endpoints.count()).unwrap_or(u32::MAX);
-        let mut survey = Survey { count, admitting: 0, shedding: 0 };
+        let scope = self.bound();
+        let gone = self.gone(endpoints, count);
+        let mut survey = Survey { count, admitting: 0, shedding: 0, unusable: 0, outside: 0, gone };
         for endpoint in (0..count).filter(|endpoint| !self.is_tried(*endpoint)) {
-            if endpoints.admits(endpoint as usize) {
+            let index = endpoint as usize;
+            if !endpoints.is_usable(index) {
+                survey.unusable += 1;
+            } else if scope.is_some_and(|scope| endpoints.scope(index) != scope) {
+                survey.outside += 1;
+            } else if endpoints.admits(index) {
                 survey.admitting += 1;
             } else {
                 survey.shedding += 1;
@@ -98,52 +130,86 @@ impl Choice<'_> {
         survey
     }
 
-    /// Chooses; `ready` is when the backoff before a repeated endpoint ends. `None` only if there is no endpoint.
+    /// Chooses; `ready` is when the backoff before a repeated endpoint ends. `None` only if there is no endpoint that way.
     pub(crate) fn choose(
         &self,
         endpoints: &(impl Endpoints + ?Sized),
         survey: Survey,
+        course: Course,
         ready: Duration,
     ) -> Option<Pick> {
         let count = survey.count;
         let members = |pool, size, is_member: &dyn Fn(u32) -> bool| {
             let members = Members { endpoints, count, pool, size, is_member };
-            self.choose_among(&members)
+            self.choose_among(&members, survey)
         };
-        if survey.admitting > 0 {
-            let is_member = |endpoint| !self.is_tried(endpoint) && endpoints.admits(endpoint as usize);
-            return members(Pool::Untried, survey.admitting, &is_member);
+        let scope = self.bound();
+        let is_open = |endpoint: u32| {
+            let index = endpoint as usize;
+            !self.is_tried(endpoint)
+                && endpoints.is_usable(index)
+                && scope.is_none_or(|scope| endpoints.scope(index) == scope)
+        };
+        match course {
+            Course::Untried if survey.admitting > 0 => {
+                let is_member = |endpoint| is_open(endpoint) && endpoints.admits(endpoint as usize);
+                members(Pool::Untried, survey.admitting, &is_member)
+            }
+            Course::Untried => members(Pool::Shedding, survey.shedding, &is_open),
+            Course::Again { gone, .. } => {
+                let may = |endpoint: &u32| self.may_repeat(*endpoint, gone, scope);
+                let rank = |endpoint| self.rank_again(endpoint, endpoints.admits(endpoint as usize), ready);
+                let best = (0..count).filter(may).map(rank).min()?;
+                let is_member = |endpoint| may(&endpoint) && rank(endpoint) == best;
+                let size = (0..count).filter(|endpoint| is_member(*endpoint)).count();
+                members(Pool::Again, u32::try_from(size).unwrap_or(u32::MAX), &is_member)
+            }
+            Course::Same { endpoint } => {
+                let chosen = Candidate { endpoint, place: 0, cost: 0 };
+                Some(self.leave(endpoints, survey, Pool::Same, 1, (chosen, None)))
+            }
         }
-        if survey.shedding > 0 {
-            return members(Pool::Shedding, survey.shedding, &|endpoint| !self.is_tried(endpoint));
-        }
-        let rank = |endpoint| self.rank_again(endpoint, endpoints.admits(endpoint as usize), ready);
-        let best = (0..count).map(rank).min()?;
-        let is_member = |endpoint| rank(endpoint) == best;
-        let size = (0..count).filter(|endpoint| is_member(*endpoint)).count();
-        members(Pool::Again, u32::try_from(size).unwrap_or(u32::MAX), &is_member)
     }
 
     /// Where an endpoint that was tried stands among those; lower is better.
     fn rank_again(&self, endpoint: u32, admits: bool, ready: Duration) -> (Duration, bool, usize) {
-        let parked = parked_until(self.policy, self.attempts, self.begun, endpoint);
+        let parked = self.parked_until(endpoint);
         let tries = self.attempts.iter().take(self.begun).filter(|attempt| attempt.endpoint == endpoint).count();
         (if parked <= ready { Duration::ZERO } else { parked }, !admits, tries)
     }
 
     /// Chooses among the members of a pool as the policy's order says.
-    fn choose_among<E: Endpoints + ?Sized>(&self, members: &Members<'_, E>) -> Option<Pick> {
+    fn choose_among<E: Endpoints + ?Sized>(&self, members: &Members<'_, E>, survey: Survey) -> Option<Pick> {
         let order = self.policy.order();
-        let preferred = self.facts.preferred.filter(|_| order == Order::Affine);
-        let (chosen, other) = match order {
-            Order::Affine | Order::Spread => match preferred.and_then(|endpoint| members.find(endpoint)) {
-                Some(chosen) => (chosen, None),
-                None => members.cheaper_of(self.two_places(members.size))?,
-            },
-            Order::Priority => (Candidate { cost: 0, ..members.nth(0)? }, None),
-            Order::Fastest => members.cheapest()?,
+        let preferred = self.facts.preferred.filter(|_| matches!(order, Order::Affine | Order::Sticky));
+        let preferred = preferred.and_then(|endpoint| members.find(endpoint));
+        let free = |candidate| (Candidate { cost: 0, ..candidate }, None);
+        let compared = match (order, preferred) {
+            (Order::Affine, Some(chosen)) => (chosen, None),
+            (Order::Affine | Order::Spread, _) => members.cheaper_of(self.two_places(members.size))?,
+            (Order::Sticky, Some(chosen)) => free(chosen),
+            (Order::Sticky | Order::Priority, _) => free(members.nth(0)?),
+            (Order::Fastest, _) => members.cheapest()?,
         };
-        Some(Pick { endpoints: members.count, pool: members.pool, size: members.size, chosen, other })
+        Some(self.leave(members.endpoints, survey, members.pool, members.size, compared))
+    }
+
+    /// What a choice leaves behind.
+    fn leave(
+        &self,
+        endpoints: &(impl Endpoints + ?Sized),
+        survey: Survey,
+        pool: Pool,
+        size: u32,
+        (chosen, other): (Candidate, Option<Candidate>),
+    ) -> Pick {
+        let scope = endpoints.scope(chosen.endpoint as usize);
+        let is_outside = |index: usize| endpoints.is_usable(index) && endpoints.scope(index) != scope;
+        let untried = (0..survey.count).filter(|endpoint| !self.is_tried(*endpoint));
+        let outside = untried.filter(|endpoint| is_outside(*endpoint as usize)).count();
+        let outside = u32::try_from(outside).unwrap_or(u32::MAX);
+        let Survey { count, unusable, gone, .. } = survey;
+        Pick { endpoints: count, pool, size, chosen, other, unusable, gone, scope, outside }
     }
 
     /// The places of the two endpoints to compare; one place if there is no second.
@@ -159,109 +225,5 @@ impl Choice<'_> {
         // The second is drawn from the rest, so it takes the place behind if it would be at or behind the first.
         let second = draw(size - 1, Purpose::Second);
         (first, Some(if second >= first { second + 1 } else { second }))
-    }
-
-    /// Whether the choice that left this pick would be made again from what the pick saw.
-    pub(crate) fn would_repeat(&self, pick: &Pick, ready: Duration) -> bool {
-        let Pick { size, chosen, other, .. } = *pick;
-        if !self.is_possible(pick, ready) {
-            return false;
-        }
-        let is_cheaper = other.is_none_or(|other| chosen.cost <= other.cost);
-        match self.policy.order() {
-            Order::Priority => chosen.place == 0 && other.is_none(),
-            Order::Fastest => is_cheaper && other.is_some() == (size > 1),
-            Order::Affine if self.facts.preferred == Some(chosen.endpoint) && other.is_none() => true,
-            Order::Affine | Order::Spread => {
-                let (first, second) = self.two_places(size);
-                let places = (chosen.place, other.map(|other| other.place));
-                let is_second = second == Some(places.0) && places.1 == Some(first);
-                // The first drawn wins a tie.
-                (places == (first, second) && is_cheaper)
-                    || (is_second && other.is_some_and(|other| chosen.cost < other.cost))
-            }
-        }
-    }
-
-    /// Whether there can have been such a pool with such candidates.
-    fn is_possible(&self, pick: &Pick, ready: Duration) -> bool {
-        let Pick { endpoints, pool, size, chosen, other } = *pick;
-        let parked = |endpoint| self.rank_again(endpoint, true, ready).0;
-        let untried = (0..endpoints).filter(|endpoint| !self.is_tried(*endpoint)).count();
-        let untried = u32::try_from(untried).unwrap_or(u32::MAX);
-        let is_size_possible = match pool {
-            Pool::Untried => size <= untried,
-            Pool::Shedding => size == untried,
-            Pool::Again => untried == 0 && size <= endpoints,
-        };
-        let is_member = |candidate: Candidate| {
-            let Candidate { endpoint, place, .. } = candidate;
-            endpoint < endpoints
-                && place < size
-                && place <= endpoint
-                && self.is_tried(endpoint) == (pool == Pool::Again)
-                && (pool != Pool::Again || (0..endpoints).all(|other| parked(endpoint) <= parked(other)))
-        };
-        is_size_possible && is_member(chosen) && other.is_none_or(is_member)
-    }
-}
-
-/// The members of a pool.
-struct Members<'e, E: ?Sized> {
-    endpoints: &'e E,
-    count: u32,
-    pool: Pool,
-    size: u32,
-    is_member: &'e dyn Fn(u32) -> bool,
-}
-
-impl<E: Endpoints + ?Sized> Members<'_, E> {
-    /// The members in order of their index.
-    fn iter(&self) -> impl Iterator<Item = Candidate> + '_ {
-        let members = (0..self.count).filter(|endpoint| (self.is_member)(*endpoint));
-        (0..).zip(members).map(|(place, endpoint)| Candidate { endpoint, place, cost: 0 })
-    }
-
-    /// The member with its cost.
-    fn with_cost(&self, candidate: Candidate) -> Candidate {
-        Candidate { cost: self.endpoints.cost(candidate.endpoint as usize), ..candidate }
-    }
-
-    /// The member at a place; the last one if there are fewer.
-    fn nth(&self, place: u32) -> Option<Candidate> {
-        let upto = usize::try_from(place).unwrap_or(usize::MAX).saturating_add(1);
-        self.iter().take(upto).last()
-    }
-
-    /// This endpoint as a member.
-    fn find(&self, endpoint: u32) -> Option<Candidate> {
-        let is_member = endpoint < self.count && (self.is_member)(endpoint);
-        if !is_member {
-            return None;
-        }
-        self.iter().find(|candidate| candidate.endpoint == endpoint).map(|candidate| self.with_cost(candidate))
-    }
-
-    /// The cheaper of the members at two places, the first on a tie, and the other one.
-    fn cheaper_of(&self, (first, second): (u32, Option<u32>)) -> Option<(Candidate, Option<Candidate>)> {
-        let first = self.with_cost(self.nth(first)?);
-        let Some(second) = second.and_then(|place| self.nth(place)).map(|second| self.with_cost(second)) else {
-            return Some((first, None));
-        };
-        Some(if second.cost < first.cost { (second, Some(first)) } else { (first, Some(second)) })
-    }
-
-    /// The cheapest member, the lowest index on a tie, and the next cheapest.
-    fn cheapest(&self) -> Option<(Candidate, Option<Candidate>)> {
-        let mut ranked: (Option<Candidate>, Option<Candidate>) = (None, None);
-        for candidate in self.iter().map(|candidate| self.with_cost(candidate)) {
-            let is_under = |than: Option<Candidate>| than.is_none_or(|than| candidate.cost < than.cost);
-            if is_under(ranked.0) {
-                ranked = (Some(candidate), ranked.0);
-            } else if is_under(ranked.1) {
-                ranked.1 = Some(candidate);
-            }
-        }
-        ranked.0.map(|cheapest| (cheapest, ranked.1))
     }
 }

@@ -6,6 +6,7 @@ use crate::StatusSet;
 use crate::words::words;
 
 mod check;
+mod presets;
 pub(crate) use check::Problems;
 pub use check::{PolicyError, PolicyProblem};
 
@@ -39,9 +40,17 @@ pub enum Order {
     Spread,
     /// [`Facts::preferred`](crate::Facts::preferred) first, then as `Spread`.
     Affine,
+    /// [`Facts::preferred`](crate::Facts::preferred) first, then as `Priority`.
+    Sticky,
 }
 
-words!(Order { Priority => "priority", Fastest => "fastest", Spread => "spread", Affine => "affine" });
+words!(Order {
+    Priority => "priority",
+    Fastest => "fastest",
+    Spread => "spread",
+    Affine => "affine",
+    Sticky => "sticky",
+});
 
 /// Between which attempts the backoff lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -84,12 +93,28 @@ pub struct PolicyParts {
     pub replay: Replay,
     /// Statuses that are no answer while another attempt is possible; 400 to 599.
     pub retry_statuses: StatusSet,
+    /// Statuses by which the server says that it did not do the request, or whose word the policy takes for that: the
+    /// request goes on whatever its method and `replay`. 400 to 599; they need not be in `retry_statuses`. Where no
+    /// endpoint is untried, 421 (RFC 9110 §15.5.20) and 425 (RFC 8470 §5.2) ask the same one once more.
+    pub disclaimed_statuses: StatusSet,
+    /// Statuses that say that the request is served elsewhere only: it goes on whatever its method, after a discovery of
+    /// its own where the policy discovers, and never to that endpoint again; 400 to 599.
+    pub pin_statuses: StatusSet,
+    /// Whether a 409 to a request with an `Idempotency-Key` means that its first sending is still being worked on, so
+    /// that the same endpoint is asked again (draft-ietf-httpapi-idempotency-key-header-07 §2.6).
+    pub in_progress: bool,
     /// In which order endpoints are tried.
     pub order: Order,
     /// How long an attempt may take until its connection stands.
     pub connect_timeout: Duration,
     /// How long an attempt may take from there to the response head. The shell keeps it.
     pub response_timeout: Duration,
+    /// How long one attempt may take from its begin to the response head. Every attempt has the full time anew. The
+    /// caller's own [`Facts::attempt_timeout`](crate::Facts::attempt_timeout) replaces it.
+    pub attempt_timeout: Option<Duration>,
+    /// No further attempt is made if the attempt timeout in force is below this: a caller in such a hurry would only add
+    /// to the load of endpoints that are slow already.
+    pub min_attempt_timeout: Duration,
     /// How long a dial may be pending before another endpoint is dialled beside it. `None` switches that off.
     pub dial_stagger: Option<Duration>,
     /// The time for the whole request. The caller's own deadline counts where it is earlier.
@@ -102,7 +127,8 @@ pub struct PolicyParts {
     pub backoff: Backoff,
     /// The longest `Retry-After` that is believed. It parks the endpoint that sent it and no other.
     pub retry_after_cap: Duration,
-    /// Whether to ask for more endpoints, once per session, when all known ones have been tried.
+    /// Whether to ask for more endpoints, once per session, when all known ones have been tried; and, once more, after an
+    /// answer whose status is in `pin_statuses`.
     pub discover: bool,
 }
 
@@ -113,11 +139,16 @@ impl Default for PolicyParts {
             max_attempts: 3,
             replay: Replay::Unsent,
             retry_statuses: StatusSet::new(),
+            disclaimed_statuses: StatusSet::new(),
+            pin_statuses: StatusSet::new(),
+            in_progress: false,
             order: Order::Spread,
             // One lost SYN is repeated after 1 s and a second one after 3 s: this leaves room for one loss.
             connect_timeout: Duration::from_secs(3),
             // Longer than a slow but healthy handler takes, shorter than a person waits.
             response_timeout: Duration::from_secs(30),
+            attempt_timeout: None,
+            min_attempt_timeout: Duration::ZERO,
             // RFC 8305 §5 recommends 250 ms between connection attempts.
             dial_stagger: Some(Duration::from_millis(250)),
             deadline: None,
@@ -145,12 +176,6 @@ impl Policy {
         Ok(Self(parts))
     }
 
-    /// One attempt, no hedged dial: the request is never in two places, and whatever happens is the answer.
-    #[must_use]
-    pub fn at_most_once() -> Self {
-        Self(PolicyParts { max_attempts: 1, dial_stagger: None, ..PolicyParts::default() })
-    }
-
     /// The parts, as they were given.
     #[must_use]
     pub const fn parts(&self) -> &PolicyParts {
@@ -175,6 +200,24 @@ impl Policy {
         &self.0.retry_statuses
     }
 
+    /// Statuses by which the server says that it did not do the request.
+    #[must_use]
+    pub const fn disclaimed_statuses(&self) -> &StatusSet {
+        &self.0.disclaimed_statuses
+    }
+
+    /// Statuses that say that the request is served elsewhere only.
+    #[must_use]
+    pub const fn pin_statuses(&self) -> &StatusSet {
+        &self.0.pin_statuses
+    }
+
+    /// Whether a 409 to a request with an `Idempotency-Key` asks the same endpoint again.
+    #[must_use]
+    pub const fn in_progress(&self) -> bool {
+        self.0.in_progress
+    }
+
     /// In which order endpoints are tried.
     #[must_use]
     pub const fn order(&self) -> Order {
@@ -191,6 +234,18 @@ impl Policy {
     #[must_use]
     pub const fn response_timeout(&self) -> Duration {
         self.0.response_timeout
+    }
+
+    /// How long one attempt may take from its begin to the response head.
+    #[must_use]
+    pub const fn attempt_timeout(&self) -> Option<Duration> {
+        self.0.attempt_timeout
+    }
+
+    /// No further attempt is made if the attempt timeout in force is below this.
+    #[must_use]
+    pub const fn min_attempt_timeout(&self) -> Duration {
+        self.0.min_attempt_timeout
     }
 
     /// How long a dial may be pending before another endpoint is dialled beside it.

@@ -10,7 +10,7 @@ pub(crate) enum Purpose {
     First = 1,
     /// The second one.
     Second = 2,
-    /// The length of a backoff.
+    /// The length of a backoff, or of the shedding of an endpoint.
     Backoff = 3,
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::decide::Spent;
 use crate::pick::Pick;
-use crate::{Facts, Outcome, Verdict};
+use crate::words::words;
+use crate::{Facts, Outcome, Reason, Sent, Verdict};
 
 /// What happened to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Record {
     pub attempts: Attempts,
     /// The search for more endpoints, if there was one.
     pub discovery: Option<Discovery>,
+    /// The second search, if an answer said that the request is served elsewhere only.
+    pub refresh: Option<Discovery>,
     /// How many hedged dials the budget refused.
     pub hedges_refused: u32,
     /// When the session ended, since it began.
@@ -32,17 +35,62 @@ impl Record {
     /// A record of a request that has had no attempt yet.
     #[must_use]
     pub const fn new(seed: u64, facts: Facts) -> Self {
-        Self { seed, facts, attempts: Attempts::new(), discovery: None, hedges_refused: 0, ended: None, verdict: None }
+        let attempts = Attempts::new();
+        Self { seed, facts, attempts, discovery: None, refresh: None, hedges_refused: 0, ended: None, verdict: None }
     }
 
-    /// The attempt whose outcome the caller gets: the last one to end that did not merely lose a race.
+    /// The attempt whose outcome the caller gets: of those by which the request may have been sent, the last one to end;
+    /// if there is none, the last one to end of all that did not merely lose a race.
+    ///
+    /// So what may have happened is never hidden by a later attempt that provably did nothing: when an endpoint answered
+    /// 503 and the next one refused the connection, the caller gets the 503.
     #[must_use]
     pub fn decisive(&self) -> Option<&AttemptRecord> {
         let is_real = |attempt: &&AttemptRecord| !attempt.is_under_way() && !attempt.outcome.is_lost_race();
-        let real = self.attempts.iter().filter(is_real);
-        real.max_by_key(|attempt| (attempt.ended, attempt.attempt))
+        // Of two that ended at the same moment, the one behind which nothing was under way any more ended last; and an
+        // answer that stands ended the session.
+        let order = |attempt: &&AttemptRecord| {
+            let stands = matches!(attempt.verdict, Verdict::Done(_));
+            let is_last = !attempt.spent.in_flight;
+            (attempt.outcome.sent() != Sent::No, stands, attempt.ended, is_last, attempt.attempt)
+        };
+        self.attempts.iter().filter(is_real).max_by_key(order)
+    }
+
+    /// How a session ends for this reason: with the decisive attempt's answer, or without one.
+    pub(crate) fn ending(&self, reason: Reason) -> Verdict {
+        let is_answered = self.decisive().is_some_and(|attempt| attempt.outcome.is_answered());
+        // Whoever left takes no answer.
+        if is_answered && reason != Reason::Cancelled { Verdict::Done(reason) } else { Verdict::Stop(reason) }
+    }
+
+    /// What the caller may believe of the request, over all its attempts.
+    ///
+    /// While the session runs: what would be so if it ended now without another report.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        if matches!(self.verdict, Some(Verdict::Done(_))) {
+            Fate::Answered
+        } else if self.attempts.iter().any(|attempt| attempt.outcome.sent() != Sent::No) {
+            Fate::Unknown
+        } else {
+            Fate::NotSent
+        }
     }
 }
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Not one byte of it left for any endpoint.
+    NotSent,
+    /// It may have arrived somewhere, and there is no answer.
+    Unknown,
+    /// It was answered.
+    Answered,
+}
+
+words!(Fate { NotSent => "not_sent", Unknown => "unknown", Answered => "answered" });
 
 /// One attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::decide::{deadline, decide, is_enough_time};
+use crate::decide::{deadline, decide, is_enough_time, only_attempt};
 use crate::ledger::Ledger;
-use crate::pick::Pool;
+use crate::pick::{Course, Pick, Pool};
 use crate::record::{AttemptRecord, Record};
 use crate::{Budget, Policy, Reason, Verdict};
 
@@ -91,17 +91,19 @@ fn begin_again(before: &Ledger<'_>, attempt: &AttemptRecord) -> Result<(), Diffe
     let at = Some(attempt);
     let number = u32::try_from(begun + 1).unwrap_or(u32::MAX);
     compare(attempt.attempt == number, at, "number", attempt.attempt, number)?;
-    let most = if record.facts.opted_out { 1 } else { policy.max_attempts() };
+    let most = if only_attempt(policy, &record.facts).is_some() { 1 } else { policy.max_attempts() };
     compare(number <= most, at, "number", number, format_args!("at most {most}"))?;
 
     let pick = &attempt.pick;
     let mut others = record.attempts.iter().take(begun);
     let is_begun_beside = others.any(|other| end(other) >= attempt.started);
-    let pauses = before.pauses(before.since(), pick.pool == Pool::Again, pick.endpoints);
+    let pauses = before.pauses(before.since(), course(pick));
     if attempt.hedged {
         compare(is_begun_beside, at, "due", "beside another attempt", "after all others had ended")?;
         compare(before.is_hedge_due(attempt.due), at, "due", attempt.due, "another time")?;
-        compare(pick.pool != Pool::Again, at, "pick", pick, "an untried endpoint")?;
+        let beside = begun.checked_sub(1).and_then(|index| record.attempts.get(index));
+        let is_alone = beside.is_some_and(|beside| beside.pick.pool == Pool::Same);
+        compare(!is_alone, at, "due", "beside another attempt", "not beside one that only one endpoint may have")?;
     } else {
         compare(attempt.due == pauses.due, at, "due", attempt.due, pauses.due)?;
     }
@@ -112,8 +114,8 @@ fn begin_again(before: &Ledger<'_>, attempt: &AttemptRecord) -> Result<(), Diffe
     };
     compare(has_time, at, "due", attempt.started, "too late")?;
     compare(attempt.endpoint == pick.chosen.endpoint, at, "pick", attempt.endpoint, pick.chosen.endpoint)?;
-    let is_allowed = pick.pool != Pool::Again || policy.same_endpoint_again();
-    let is_same = is_allowed && before.choice().would_repeat(pick, pauses.ready);
+    let choice = before.choice();
+    let is_same = choice.is_right_pool(pick, attempt.hedged) && choice.would_repeat(pick, pauses.ready);
     compare(is_same, at, "pick", pick, "another choice")
 }
 
@@ -126,7 +128,8 @@ fn decide_again(policy: &Policy, record: &Record, attempt: &AttemptRecord) -> Re
     let begun = attempt.spent.attempts as usize;
     let fits = begun <= record.attempts.len() && attempt.spent.attempts >= attempt.attempt;
     compare(fits, at, "spent", attempt.spent.attempts, record.attempts.len())?;
-    let spent = Ledger { policy, record, begun }.spent(attempt.ended, &attempt.outcome, attempt.spent.in_flight);
+    let spent =
+        Ledger { policy, record, begun }.spent(attempt.ended, attempt, &attempt.outcome, attempt.spent.in_flight);
     compare(attempt.spent == spent, at, "spent", attempt.spent, spent)?;
     let others = || record.attempts.iter().take(begun).filter(|other| other.attempt != attempt.attempt);
     // Where two ended at the same time, the record alone knows which was first.
@@ -152,29 +155,44 @@ fn end_again(policy: &Policy, record: &Record) -> Result<(), Difference> {
         return Ok(());
     }
     if let Some(last) = record.attempts.iter().find(|attempt| attempt.verdict.is_final()) {
-        return compare(last.verdict == verdict, None, "end", verdict, last.verdict);
+        let expected = record.ending(last.verdict.reason());
+        return compare(expected == verdict, None, "end", verdict, expected);
     }
-    let is_answered = record.decisive().is_some_and(|attempt| attempt.outcome.is_answered());
-    let is_none_found = record.discovery.is_some_and(|discovery| discovery.found == Some(false));
+    let is_none_found =
+        [record.discovery, record.refresh].into_iter().flatten().any(|asked| asked.found == Some(false));
     let reason = verdict.reason();
     let holds = match reason {
         Reason::NoEndpoints => record.attempts.is_empty(),
         Reason::NothingDiscovered => is_none_found,
         Reason::EndpointsExhausted => !record.attempts.is_empty(),
+        Reason::OutsideScope => Ledger { policy, record, begun: record.attempts.len() }.choice().bound().is_some(),
         Reason::DeadlineTooShort => is_too_late(policy, record, ended),
         _ => false,
     };
-    let expected = if is_answered { Verdict::Done(reason) } else { Verdict::Stop(reason) };
+    let expected = record.ending(reason);
     compare(holds && verdict == expected, None, "end", verdict, "no end between attempts")
 }
 
-/// Whether no attempt could begin any more at that time, or after the wait that lay ahead.
+/// The way that a choice went.
+const fn course(pick: &Pick) -> Course {
+    match pick.pool {
+        Pool::Untried | Pool::Shedding => Course::Untried,
+        Pool::Again => Course::Again { count: pick.endpoints, gone: pick.gone },
+        Pool::Same => Course::Same { endpoint: pick.chosen.endpoint },
+    }
+}
+
+/// Whether no attempt could begin any more at that time, or after the wait that lay ahead. Which endpoints could be used
+/// then is not in the record, so the longest of the waits that may have lain ahead counts.
 fn is_too_late(policy: &Policy, record: &Record, ended: Duration) -> bool {
     let ledger = Ledger { policy, record, begun: record.attempts.len() };
-    let count = record.attempts.last().map_or(0, |attempt| attempt.pick.endpoints);
-    let begin = |again| ledger.pauses(ledger.since(), again, count).due.max(ended);
+    let again = |attempt: &AttemptRecord| Course::Same { endpoint: attempt.endpoint };
+    let begin = |course| ledger.pauses(ledger.since(), course).due.max(ended);
     match deadline(policy, &record.facts) {
         Some(deadline) if record.attempts.is_empty() => ended >= deadline,
-        _ => [false, true].into_iter().any(|again| !is_enough_time(policy, &record.facts, begin(again))),
+        _ => {
+            let courses = record.attempts.iter().map(again).chain([Course::Untried]);
+            courses.into_iter().any(|course| !is_enough_time(policy, &record.facts, begin(course)))
+        }
     }
 }

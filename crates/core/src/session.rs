@@ -21,9 +21,9 @@
 
 use std::time::Duration;
 
-use crate::decide::is_enough_time;
+use crate::decide::{is_enough_time, only_attempt};
 use crate::ledger::Pauses;
-use crate::pick::Survey;
+use crate::pick::{Course, Pool, Survey};
 use crate::record::{AttemptRecord, Discovery, Record};
 use crate::{Budget, Endpoints, Facts, Outcome, Policy, Reason, Verdict};
 
@@ -33,7 +33,10 @@ use steps::bit;
 /// What a shell is to do next. All times are since the session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Try the request at this endpoint. What an earlier attempt left, an answer included, is not needed any more.
+    /// Try the request at this endpoint.
+    ///
+    /// Where the record's pick says [`Pool::Same`](crate::Pool::Same), on a fresh connection. What an earlier attempt
+    /// left is still needed if it is an answer: see [`Session`].
     Try {
         /// The endpoint's index.
         endpoint: u32,
@@ -41,6 +44,8 @@ pub enum Action {
         attempt: u32,
         /// When its connection must stand.
         connect_by: Duration,
+        /// When its response head must have come.
+        head_by: Option<Duration>,
         /// When the whole request must be over.
         deadline: Option<Duration>,
     },
@@ -53,6 +58,8 @@ pub enum Action {
         attempt: u32,
         /// When its connection must stand.
         connect_by: Duration,
+        /// When its response head must have come.
+        head_by: Option<Duration>,
         /// When the whole request must be over.
         deadline: Option<Duration>,
     },
@@ -64,7 +71,10 @@ pub enum Action {
     /// Nothing to do until an attempt connects or ends, or a discovery does.
     Await,
     /// Ask for more endpoints, then say [`Session::discovered`].
-    Discover,
+    Discover {
+        /// Whether what was found earlier may not be taken: an endpoint said that the request is served elsewhere only.
+        refresh: bool,
+    },
     /// The session is over.
     Finish(Verdict),
 }
@@ -77,15 +87,26 @@ enum Phase {
     /// Attempts are under way; the next dial beside them is due at `hedge_at`, unless the budget refused it.
     Running { hedge_at: Duration, is_refused: bool },
     /// Endpoints are being looked for.
-    Discovering { since: Duration },
+    Discovering { since: Duration, refresh: bool },
     /// It is over.
     Over(Verdict),
 }
 
+/// What is to be done between two attempts.
+enum Way {
+    /// A further attempt.
+    Take(Course),
+    /// A search for more endpoints.
+    Discover,
+    /// Nothing more.
+    End(Reason),
+}
+
 /// One request's session.
 ///
-/// The caller of a request that fails gets the error of [`Record::decisive`], so a shell keeps the last real error, and
-/// an answer that got `TryNext`, until the next [`Action::Try`].
+/// The caller gets the outcome of [`Record::decisive`]. So a shell keeps an answer that got `TryNext` until a later
+/// attempt is answered or the session ends. If it ends with `Done`, the answer that is kept goes to the caller; if with
+/// `Stop`, it does not, and the error of the decisive attempt does.
 #[derive(Clone, Debug)]
 pub struct Session<'p> {
     policy: &'p Policy,
@@ -141,7 +162,8 @@ impl<'p> Session<'p> {
         }
     }
 
-    /// This attempt is over. Says what becomes of the request.
+    /// This attempt is over. Says what becomes of the request: what was said of the attempt while it goes on, and how
+    /// the session ended if it does not. These differ where an earlier attempt's answer is the decisive one.
     ///
     /// A report of an attempt that is not under way changes nothing.
     pub fn finished(
@@ -158,8 +180,11 @@ impl<'p> Session<'p> {
         self.in_flight &= !bit(attempt);
         let verdict = self.close(now, attempt, outcome, self.in_flight != 0, budget);
         if verdict.is_final() {
+            let verdict = self.record.ending(verdict.reason());
             self.end(now, verdict);
-        } else if self.in_flight == 0 {
+            return verdict;
+        }
+        if self.in_flight == 0 {
             self.phase = Phase::Between { since: now };
         } else if let (Phase::Running { hedge_at, .. }, false) = (self.phase, outcome.is_lost_race()) {
             // The next dial need not wait for the stagger any more: one of those that it was to wait for has failed.
@@ -168,15 +193,18 @@ impl<'p> Session<'p> {
         verdict
     }
 
-    /// The discovery that [`Action::Discover`] asked for is over.
+    /// The discovery that [`Action::Discover`] asked for is over. `found` says whether it told which endpoints there are,
+    /// also if none of them is new, and also from what was found earlier. If it did not, the session ends, unless it was
+    /// a refresh and other endpoints are known.
     pub fn discovered(&mut self, now: Duration, found: bool) {
         let now = self.advance(now);
-        let Phase::Discovering { since } = self.phase else { return };
-        if let Some(discovery) = &mut self.record.discovery {
+        let Phase::Discovering { since, refresh } = self.phase else { return };
+        let asked = if refresh { &mut self.record.refresh } else { &mut self.record.discovery };
+        if let Some(discovery) = asked {
             discovery.found = Some(found);
         }
         self.phase = Phase::Between { since };
-        if !found {
+        if !found && !refresh {
             let reason = if self.record.attempts.is_empty() { Reason::NoEndpoints } else { Reason::NothingDiscovered };
             self.give_up(now, reason);
         }
@@ -204,31 +232,89 @@ impl<'p> Session<'p> {
 
     /// Begins the next attempt, or says why not or not yet.
     fn next(&mut self, now: Duration, since: Duration, endpoints: &(impl Endpoints + ?Sized)) -> Action {
-        let survey = self.ledger().choice().survey(endpoints);
-        if !survey.has_untried() {
-            if self.policy.discover() && self.record.discovery.is_none() {
-                self.record.discovery = Some(Discovery { after: self.begun(), found: None });
-                self.phase = Phase::Discovering { since };
-                return Action::Discover;
-            }
-            if self.record.attempts.is_empty() {
-                return self.give_up(now, Reason::NoEndpoints);
-            }
-            if survey.count == 0 || !self.policy.same_endpoint_again() {
-                return self.give_up(now, Reason::EndpointsExhausted);
-            }
+        if self.is_refresh_due() {
+            return self.discover(since, true);
         }
-        let Pauses { ready, due } = self.ledger().pauses(since, !survey.has_untried(), survey.count);
+        let survey = self.ledger().choice().survey(endpoints);
+        let course = match self.way(survey) {
+            Way::Take(course) => course,
+            Way::Discover => return self.discover(since, false),
+            Way::End(reason) => return self.give_up(now, reason),
+        };
+        let Pauses { ready, due } = self.ledger().pauses(since, course);
         if !self.has_time(now.max(due)) {
             return self.give_up(now, Reason::DeadlineTooShort);
         }
         if now < due {
             return Action::Wait { until: due };
         }
-        match self.ledger().choice().choose(endpoints, survey, ready) {
+        match self.ledger().choice().choose(endpoints, survey, course, ready) {
             Some(pick) => self.begin(now, due, pick, false),
             None => self.give_up(now, Reason::EndpointsExhausted),
         }
+    }
+
+    /// Which way the next attempt goes.
+    fn way(&self, survey: Survey) -> Way {
+        let choice = self.ledger().choice();
+        let cause = choice.cause();
+        let bound = choice.bound();
+        let may_repeat = |endpoint: u32| choice.may_repeat(endpoint, survey.gone, bound);
+        if let Some((AttemptRecord { endpoint, .. }, Reason::InProgress | Reason::OnceMore)) = cause {
+            let is_there = may_repeat(*endpoint);
+            return if is_there {
+                Way::Take(Course::Same { endpoint: *endpoint })
+            } else {
+                Way::End(self.exhausted(survey))
+            };
+        }
+        if survey.has_untried() {
+            return Way::Take(Course::Untried);
+        }
+        if self.policy.discover() && self.record.discovery.is_none() && self.record.refresh.is_none() {
+            return Way::Discover;
+        }
+        match cause {
+            Some((attempt, Reason::Disclaimed)) if choice.is_once_more(attempt) && may_repeat(attempt.endpoint) => {
+                Way::Take(Course::Same { endpoint: attempt.endpoint })
+            }
+            Some((_, Reason::Pinned)) => Way::End(self.exhausted(survey)),
+            _ if self.policy.same_endpoint_again() && (0..survey.count).any(may_repeat) => {
+                Way::Take(Course::Again { count: survey.count, gone: survey.gone })
+            }
+            _ => Way::End(self.exhausted(survey)),
+        }
+    }
+
+    /// Why nothing is left to try.
+    fn exhausted(&self, survey: Survey) -> Reason {
+        if self.record.attempts.is_empty() {
+            Reason::NoEndpoints
+        } else if self.record.refresh.is_some_and(|asked| asked.found == Some(false)) {
+            Reason::NothingDiscovered
+        } else if survey.outside > 0 {
+            Reason::OutsideScope
+        } else {
+            Reason::EndpointsExhausted
+        }
+    }
+
+    /// Whether an answer said that the request is served elsewhere only, and nobody was asked yet where.
+    fn is_refresh_due(&self) -> bool {
+        let is_pinned = matches!(self.ledger().choice().cause(), Some((_, Reason::Pinned)));
+        is_pinned && self.policy.discover() && self.record.refresh.is_none()
+    }
+
+    /// Asks for more endpoints.
+    fn discover(&mut self, since: Duration, refresh: bool) -> Action {
+        let asked = Some(Discovery { after: self.begun(), found: None });
+        if refresh {
+            self.record.refresh = asked;
+        } else {
+            self.record.discovery = asked;
+        }
+        self.phase = Phase::Discovering { since, refresh };
+        Action::Discover { refresh }
     }
 
     /// Begins a dial beside those under way, if it is time and all allows it.
@@ -251,7 +337,7 @@ impl<'p> Session<'p> {
             self.phase = Phase::Running { hedge_at, is_refused: true };
             return Action::Await;
         }
-        match self.ledger().choice().choose(endpoints, survey, now) {
+        match self.ledger().choice().choose(endpoints, survey, Course::Untried, now) {
             Some(pick) => self.begin(now, hedge_at, pick, true),
             None => Action::Await,
         }
@@ -259,12 +345,15 @@ impl<'p> Session<'p> {
 
     /// Whether anything but time and the budget stands against a dial beside those under way.
     fn may_hedge(&self, begin: Duration, survey: Survey) -> bool {
-        let is_connected = |attempt: &AttemptRecord| attempt.connected.is_some() && self.is_in_flight(attempt.attempt);
+        // A connection carries the request, and what is to be asked at one endpoint is not taken to another.
+        let is_alone = |attempt: &AttemptRecord| {
+            (attempt.connected.is_some() || attempt.pick.pool == Pool::Same) && self.is_in_flight(attempt.attempt)
+        };
         self.policy.dial_stagger().is_some()
-            && !self.record.facts.opted_out
+            && only_attempt(self.policy, &self.record.facts).is_none()
             && self.begun() < self.policy.max_attempts()
             && survey.has_untried()
-            && !self.record.attempts.iter().any(is_connected)
+            && !self.record.attempts.iter().any(is_alone)
             && is_enough_time(self.policy, &self.record.facts, begin)
     }
 }

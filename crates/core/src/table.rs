@@ -79,7 +79,7 @@ fn rows() -> Vec<Row> {
     let answered = |status, body| Outcome::Answered { status, retry_after: None, body };
     let failed = |stage, fault, sent, body| Outcome::Failed(Failure { stage, fault, sent, body });
     let refused = failed(Stage::Dial, Fault::Refused, Sent::No, Whole);
-    let left = Spent { attempts: 1, now: Duration::ZERO, untried: true, in_flight: false, delay: Duration::ZERO };
+    let left = Spent { attempts: 1, untried: true, ..Spent::default() };
     let beside = Spent { in_flight: true, ..left };
     let row = |what, outcome, spent| Row { what, outcome, spent, opted_out: false, is_budget_empty: false };
     vec![

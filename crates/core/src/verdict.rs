@@ -11,7 +11,9 @@ pub enum Verdict {
     Done(Reason),
     /// The request goes on: a further attempt follows, or one that is under way carries it.
     TryNext(Reason),
-    /// The request has failed and gets no further attempt. The caller gets the last real error.
+    /// The request has failed and gets no further attempt. The caller gets the error of [`Record::decisive`].
+    ///
+    /// [`Record::decisive`]: crate::Record::decisive
     Stop(Reason),
 }
 
@@ -72,6 +74,14 @@ pub enum Reason {
     IdempotencyKey,
     /// The request may have arrived, and the policy says that the server recognises repeats.
     ReplayAlways,
+    /// The server said that it did not do the request, or said that it failed and the policy takes that for the same.
+    Disclaimed,
+    /// The server said that another endpoint serves this request, and only that one.
+    Pinned,
+    /// A request with the same `Idempotency-Key` is being worked on there: the same endpoint is asked again.
+    InProgress,
+    /// The server did not do the request and no endpoint is untried: the same one is asked once more, on a fresh connection.
+    OnceMore,
     /// This dial failed while another one of the same request is under way.
     InFlight,
     /// Another dial of the same request connected first.
@@ -92,10 +102,16 @@ pub enum Reason {
     Denied,
     /// The caller asked for a single attempt.
     OptedOut,
+    /// The endpoint is outside the domains for which the policy fails over.
+    OutsideGate,
+    /// An attempt may take so little time that the policy makes no further one.
+    AttemptTooShort,
     /// The policy's number of attempts is used up.
     AttemptsExhausted,
     /// Every endpoint has been tried.
     EndpointsExhausted,
+    /// What is left to try does not share the store of keys with the endpoint that may have got the request.
+    OutsideScope,
     /// There is no endpoint at all.
     NoEndpoints,
     /// More endpoints were asked for and none came.
@@ -112,6 +128,10 @@ words!(Reason {
     IdempotentMethod => "idempotent_method",
     IdempotencyKey => "idempotency_key",
     ReplayAlways => "replay_always",
+    Disclaimed => "disclaimed",
+    Pinned => "pinned",
+    InProgress => "in_progress",
+    OnceMore => "once_more",
     InFlight => "in_flight",
     LostRace => "lost_race",
     NotInFlight => "not_in_flight",
@@ -122,8 +142,11 @@ words!(Reason {
     Cancelled => "cancelled",
     Denied => "denied",
     OptedOut => "opted_out",
+    OutsideGate => "outside_gate",
+    AttemptTooShort => "attempt_too_short",
     AttemptsExhausted => "attempts_exhausted",
     EndpointsExhausted => "endpoints_exhausted",
+    OutsideScope => "outside_scope",
     NoEndpoints => "no_endpoints",
     NothingDiscovered => "nothing_discovered",
     DeadlineTooShort => "deadline_too_short",
@@ -144,6 +167,14 @@ impl Reason {
             Reason::ReplayAlways => {
                 "the request may have arrived, but the policy says that the server recognises repeats"
             }
+            Reason::Disclaimed => "the endpoint answered that it did not do the request, so another one may",
+            Reason::Pinned => "the endpoint answered that this request is served elsewhere only",
+            Reason::InProgress => {
+                "the endpoint is still at work on a request with this idempotency key, so it is asked again"
+            }
+            Reason::OnceMore => {
+                "the endpoint answered that it did not do the request, and it is asked once more as no other is left"
+            }
             Reason::InFlight => "another dial of this request is still under way and carries it on",
             Reason::LostRace => "another dial of this request connected first, so this one was not needed",
             Reason::NotInFlight => "this attempt had already ended, so its report changed nothing",
@@ -154,8 +185,13 @@ impl Reason {
             Reason::Cancelled => "the caller gave the request up",
             Reason::Denied => "the target is one that must not be reached, and another endpoint would not change that",
             Reason::OptedOut => "the caller asked for one attempt only",
+            Reason::OutsideGate => "the endpoint is not in a domain for which the policy fails over",
+            Reason::AttemptTooShort => "an attempt has less time than the policy wants for making a further one",
             Reason::AttemptsExhausted => "the policy allows no more attempts",
             Reason::EndpointsExhausted => "every endpoint has been tried for this request",
+            Reason::OutsideScope => {
+                "the request may have arrived, and no endpoint is left that would know its idempotency key"
+            }
             Reason::NoEndpoints => "there is no endpoint that could take the request",
             Reason::NothingDiscovered => "more endpoints were asked for and none were found",
             Reason::DeadlineTooShort => "too little time is left before the deadline for a further attempt",

@@ -102,7 +102,7 @@ fn run(policy: &Policy, facts: Facts, seed: u64, world: &World, mut script: Scri
                 under_way.push(attempt);
                 continue;
             }
-            Action::Discover => session.discovered(now, script.next() > 100),
+            Action::Discover { .. } => session.discovered(now, script.next() > 100),
             Action::Finish(_) => return (session.into_record(), actions),
             Action::Wait { until } if under_way.is_empty() || script.next() < 128 => now = until,
             Action::Wait { .. } | Action::Await => {
@@ -129,9 +129,9 @@ fn all_facts() -> impl Strategy<Value = Facts> {
         |([idempotent, keyed], preferred, deadline)| Facts {
             idempotent,
             keyed,
-            opted_out: false,
             preferred,
             caller_deadline: deadline.map(Duration::from_millis),
+            ..Facts::default()
         },
     )
 }

@@ -1,6 +1,6 @@
 //! Every word that is written can be read back, and is the glossary's.
 
-use handover_core::{BackoffBetween, Blame, BodyLeft, Failure, Fault, Order, Outcome, Pool, Replay, Sent, Stage};
+use handover_core::{BackoffBetween, Blame, BodyLeft, Failure, Fate, Fault, Order, Outcome, Pool, Replay, Sent, Stage};
 
 macro_rules! read_back {
     ($($name:ident: $words:literal;)+) => { $(
@@ -22,9 +22,10 @@ fn every_word_reads_back() {
         Blame: "node target client local";
         BodyLeft: "whole consumed";
         Replay: "unsent idempotent always";
-        Order: "priority fastest spread affine";
+        Order: "priority fastest spread affine sticky";
         BackoffBetween: "same_endpoint every_attempt";
-        Pool: "untried shedding again";
+        Pool: "untried shedding again same";
+        Fate: "not_sent unknown answered";
     }
 }
 

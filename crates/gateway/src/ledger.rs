@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handover_core::{Facts, Fault, Policy, Record, Stage};
+use handover_core::{Facts, Fault, Policy, Record, Stage, Verdict};
 
 use crate::errors::ErrorCode;
 use crate::log::{AttemptDetail, Attempts, Door, RequestId, Row};
@@ -105,9 +105,16 @@ impl Ledger {
         self.attempts.at_mut(attempt as usize - 1).expect("the attempt was begun in this ledger")
     }
 
-    /// How many attempts were begun.
-    pub(crate) fn attempts_begun(&self) -> u32 {
-        u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
+    /// The attempt whose answer the client gets, counted from 1; the newest one where there is no such answer yet.
+    pub(crate) fn answering(&self) -> u32 {
+        let stands = |record: &&Record| matches!(record.verdict, Some(Verdict::Done(_)));
+        let decisive = self.record.as_ref().filter(stands).and_then(Record::decisive);
+        decisive.map_or_else(|| u32::try_from(self.attempts.len()).unwrap_or(u32::MAX), |attempt| attempt.attempt)
+    }
+
+    /// The detail of that attempt; `None` if there was no attempt.
+    fn answering_detail(&mut self) -> Option<&mut AttemptDetail> {
+        self.attempts.at_mut((self.answering() as usize).checked_sub(1)?)
     }
 
     /// A dial ended without a connection.
@@ -138,9 +145,9 @@ impl Ledger {
         self.error = error;
     }
 
-    /// Something broke after the head, in the last attempt.
+    /// Something broke after the head, in the attempt that was answered, or before it, in the last one.
     pub(crate) fn broke(&mut self, stage: Stage, fault: Fault, errno: Option<i32>, message: &str) {
-        if let Some(detail) = self.attempts.len().checked_sub(1).and_then(|last| self.attempts.at_mut(last)) {
+        if let Some(detail) = self.answering_detail() {
             detail.stage = stage;
             detail.fault = Some(fault);
             detail.errno = errno;
@@ -162,7 +169,7 @@ impl Ledger {
     fn write(&mut self, duration: Duration) {
         let Some(asked) = self.asked.take() else { return };
         let Some(policy) = self.policy.take() else { return };
-        if let Some(last) = self.attempts.len().checked_sub(1).and_then(|last| self.attempts.at_mut(last))
+        if let Some(last) = self.answering_detail()
             && last.duration.is_zero()
         {
             last.duration = duration.saturating_sub(last.started);
@@ -196,7 +203,7 @@ impl Drop for Ledger {
         if self.asked.is_some() && self.record.is_some() {
             self.net_ok = true;
             if !self.attempts.is_empty() {
-                let stage = self.attempts.at(self.attempts.len() - 1).map_or(Stage::Dial, |last| last.stage);
+                let stage = self.answering_detail().map_or(Stage::Dial, |last| last.stage);
                 let cut = self.asked.as_ref().and_then(|asked| asked.client.client().why_cut());
                 let late = self.worker.is_cut().then_some("cut off: drain_timeout had passed when the gateway ended");
                 self.broke(stage, Fault::Cancelled, None, cut.or(late).unwrap_or("the client went away"));

@@ -100,8 +100,8 @@ impl Relay {
     fn count(&mut self) {
         if let (Some(conn), Some(ledger)) = (&self.conn, &mut self.ledger) {
             (ledger.egress, ledger.ingress) = conn.moved();
-            let attempts = ledger.attempts_begun();
-            ledger.detail(attempts).written_bytes = ledger.egress;
+            let attempt = ledger.answering();
+            ledger.detail(attempt).written_bytes = ledger.egress;
         }
     }
 
@@ -143,7 +143,7 @@ impl Drop for Relay {
         } else {
             self.count();
             if let Some(ledger) = &mut self.ledger {
-                ledger.detail(ledger.attempts_begun()).stage = Stage::Body;
+                ledger.detail(ledger.answering()).stage = Stage::Body;
             }
         }
     }

@@ -8,7 +8,9 @@ mod sending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use handover_core::{Action, BodyLeft, Facts, Failure, Fault, Outcome, Sent, Session, Stage, Verdict};
+use handover_core::{
+    Action, AttemptRecord, BodyLeft, Facts, Failure, Fault, Outcome, Record, Sent, Session, Stage, Verdict,
+};
 use handover_wire::TrackedBody;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
@@ -32,15 +34,13 @@ pub(crate) struct Trip<'p> {
     target: Option<Rc<Target>>,
     session: Option<Session<'p>>,
     ledger: Option<Box<Ledger>>,
-    /// The last real failure: what the client is told if nothing else comes.
-    last: Option<(Stage, Fault)>,
     /// What the client did wrong, if that ended the attempts.
     client: Option<ClientFault>,
     now: Duration,
     dials: Dials,
     /// The exchange under way: what the row says of it if the client leaves now.
     sending: Option<Sending>,
-    /// An answer that the policy would rather not take, until a further attempt begins.
+    /// An answer that the policy would rather not take, until another one comes or the session ends.
     held: Option<(Box<NodeConn>, Response<Incoming>, InFlight)>,
 }
 
@@ -130,7 +130,6 @@ impl<'p> Trip<'p> {
             target,
             session,
             ledger: Some(ledger),
-            last: None,
             client: None,
             now: Duration::ZERO,
             dials: Dials::default(),
@@ -159,9 +158,11 @@ impl<'p> Trip<'p> {
                 Err(error) => self.send_failed(attempt, &error, &body),
             }
         }
-        match self.held.take() {
-            Some((conn, response, in_flight)) => Ok(self.arrived(conn, response, in_flight)),
-            None => Err(self.failed()),
+        let verdict = self.session.as_ref().and_then(|session| session.record().verdict);
+        match (self.held.take(), verdict) {
+            (Some((conn, response, in_flight)), Some(Verdict::Done(_))) => Ok(self.arrived(conn, response, in_flight)),
+            // A held answer does not stand where a later attempt may have done more than it.
+            _ => Err(self.failed()),
         }
     }
 
@@ -230,7 +231,7 @@ impl<'p> Trip<'p> {
                     }
                 }
                 // No platform of the gateway looks for nodes during a request.
-                Action::Discover => {
+                Action::Discover { .. } => {
                     let now = self.now();
                     if let Some(session) = &mut self.session {
                         session.discovered(now, false);
@@ -250,7 +251,6 @@ impl<'p> Trip<'p> {
     fn begin(&mut self, endpoint: u32, attempt: u32, connect_by: Duration) -> Option<Ready> {
         let (now, platform) = (self.now(), self.platform);
         let node = &platform.nodes[endpoint as usize];
-        self.held = None;
         self.ledger().attempt(node, now);
         let in_flight = InFlight::new(node);
         let at = self.ledger().started + now;
@@ -290,7 +290,6 @@ impl<'p> Trip<'p> {
         self.ledger().dial_failed(attempt, error);
         // A forbidden address is forbidden through every node.
         let fault = if error.denied.is_some() { Fault::Denied } else { error.fault };
-        self.last = Some((error.stage, fault));
         let failure = Failure { stage: error.stage, fault, sent: Sent::No, body: BodyLeft::Whole };
         self.finished(attempt, Outcome::Failed(failure));
     }
@@ -315,20 +314,36 @@ impl<'p> Trip<'p> {
         let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
         let record = self.session.take().map(Session::into_record);
         ledger.decided(record.expect("the session lives as long as the trip"));
+        // Where it was held while others were tried, it lasted longer than it seemed then.
+        let attempt = ledger.answering();
+        ledger.detail(attempt).duration = Duration::ZERO;
         Box::new(Answer { response, conn, in_flight, target: self.target.take(), ledger })
     }
 
-    /// The session stopped: what the client is told is the real last error.
+    /// The session stopped: what the client is told is the error of the decisive attempt.
     fn failed(&mut self) -> Box<Failed> {
         let mut ledger = self.ledger.take().expect("the trip has its ledger until it arrives");
-        if let Some(session) = self.session.take() {
-            ledger.decided(session.into_record());
-        }
-        let code = ErrorCode::of_last_attempt(self.last, self.client);
-        let response_wait = self.last.is_some_and(|(stage, _)| stage >= Stage::Send);
+        let record = self.session.take().map(Session::into_record);
+        let record = record.expect("the session lives as long as the trip");
+        let last = decisive_failure(&record);
+        ledger.decided(record);
+        let code = ErrorCode::of_last_attempt(last, self.client);
+        let response_wait = last.is_some_and(|(stage, _)| stage >= Stage::Send);
         let client_left = self.client == Some(ClientFault::Left);
-        Box::new(Failed { code, fault: self.last.map(|(_, fault)| fault), client_left, response_wait, ledger })
+        Box::new(Failed { code, fault: last.map(|(_, fault)| fault), client_left, response_wait, ledger })
     }
+}
+
+/// How far the attempt got whose outcome the client is told, and what went wrong with it.
+fn decisive_failure(record: &Record) -> Option<(Stage, Fault)> {
+    let failure = |attempt: &AttemptRecord| match attempt.outcome {
+        Outcome::Failed(failure) => Some((failure.stage, failure.fault)),
+        Outcome::Answered { .. } => None,
+    };
+    // The end that the client itself made comes before what may have happened until then.
+    let ended_by_client =
+        record.attempts.iter().rev().filter_map(failure).find(|(_, fault)| *fault == Fault::Cancelled);
+    ended_by_client.or_else(|| record.decisive().and_then(failure))
 }
 
 impl Drop for Trip<'_> {

@@ -82,8 +82,8 @@ async fn run(
 ) {
     let Carried { egress, ingress, error } = tunnel::carry(client, target, early_client, early_target, idle).await;
     (ledger.egress, ledger.ingress) = (egress, ingress);
-    let attempts = ledger.attempts_begun();
-    ledger.detail(attempts).written_bytes = egress;
+    let attempt = ledger.answering();
+    ledger.detail(attempt).written_bytes = egress;
     match error {
         // A quiet end, a client that broke off and a tunnel that was never used speak against nobody.
         None => ledger.close(true),

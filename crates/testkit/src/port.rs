@@ -33,6 +33,15 @@ impl DeadPort {
         Self { socket }
     }
 
+    /// Reserves this port (0: a free one), also while the kernel still remembers connections of a listener that has left it.
+    /// Another listener may use it all the same, if it says SO_REUSEADDR, as most servers do.
+    pub(crate) fn on(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+        socket.set_reuse_address(true).expect("SO_REUSEADDR is allowed on every TCP socket");
+        socket.bind(&SockAddr::from(addr)).expect("nobody listens on this port");
+        Self { socket }
+    }
+
     /// Where it refuses.
     ///
     /// # Panics

@@ -9,6 +9,7 @@ pub mod body;
 pub mod conn;
 pub mod dial;
 mod gate;
+pub mod h2;
 mod small_write;
 
 pub use body::TrackedBody;

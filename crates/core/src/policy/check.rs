@@ -80,8 +80,15 @@ pub(super) fn check(parts: &PolicyParts) -> Result<(), PolicyError> {
     let mut problems = Problems::default();
     let attempts = format!("1 to {ATTEMPTS_MAX} attempts");
     problems.expect((1..=ATTEMPTS_MAX).contains(&parts.max_attempts), "max_attempts", parts.max_attempts, &attempts);
-    for status in parts.retry_statuses.iter().filter(|status| !ERROR_STATUSES.contains(status)) {
-        problems.expect(false, "retry_statuses", status, "400 to 599");
+    let statuses = [
+        ("retry_statuses", &parts.retry_statuses),
+        ("disclaimed_statuses", &parts.disclaimed_statuses),
+        ("pin_statuses", &parts.pin_statuses),
+    ];
+    for (field, set) in statuses {
+        for status in set.iter().filter(|status| !ERROR_STATUSES.contains(status)) {
+            problems.expect(false, field, status, "400 to 599");
+        }
     }
     check_times(parts, &mut problems);
     problems.into_result()
@@ -93,6 +100,10 @@ fn check_times(parts: &PolicyParts, problems: &mut Problems) {
     let pause = |time: Duration| time <= DURATION_MAX;
     problems.expect(timeout(parts.connect_timeout), "connect_timeout", parts.connect_timeout, "1 ms to 24 h");
     problems.expect(timeout(parts.response_timeout), "response_timeout", parts.response_timeout, "1 ms to 24 h");
+    if let Some(time) = parts.attempt_timeout {
+        problems.expect(timeout(time), "attempt_timeout", time, "1 ms to 24 h, or none");
+    }
+    problems.expect(pause(parts.min_attempt_timeout), "min_attempt_timeout", parts.min_attempt_timeout, "at most 24 h");
     if let Some(stagger) = parts.dial_stagger {
         let fine = (STAGGER_MIN..=DURATION_MAX).contains(&stagger);
         problems.expect(fine, "dial_stagger", stagger, "10 ms to 24 h, or none to switch it off");
@@ -120,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_default_and_the_presets_are_valid() {
-        for parts in [PolicyParts::default(), *Policy::at_most_once().parts(), *Policy::default().parts()] {
+        let presets = [Policy::default(), Policy::at_most_once(), Policy::rotation(), Policy::regions()];
+        for parts in presets.map(|policy| *policy.parts()).into_iter().chain([PolicyParts::default()]) {
             assert_eq!(Policy::try_new(parts).map(|policy| *policy.parts()), Ok(parts));
         }
     }
@@ -131,8 +143,12 @@ mod tests {
         let error = Policy::try_new(PolicyParts {
             max_attempts: 0,
             retry_statuses: StatusSet::from_iter([200, 503]),
+            disclaimed_statuses: StatusSet::from_iter([399, 421]),
+            pin_statuses: StatusSet::from_iter([302, 451]),
             connect_timeout: Duration::ZERO,
             response_timeout: long,
+            attempt_timeout: Some(Duration::ZERO),
+            min_attempt_timeout: long,
             dial_stagger: Some(Duration::from_millis(9)),
             deadline: Some(Duration::from_secs(1)),
             min_deadline: Duration::from_secs(2),
@@ -140,12 +156,16 @@ mod tests {
             retry_after_cap: long,
             ..PolicyParts::default()
         })
-        .expect_err("nine fields are wrong");
+        .expect_err("thirteen fields are wrong");
         let text = error.to_string().replace("; ", "\n");
         let expected = "max_attempts: found 0, allowed is 1 to 32 attempts
 retry_statuses: found 200, allowed is 400 to 599
+disclaimed_statuses: found 399, allowed is 400 to 599
+pin_statuses: found 302, allowed is 400 to 599
 connect_timeout: found 0ns, allowed is 1 ms to 24 h
 response_timeout: found 90000s, allowed is 1 ms to 24 h
+attempt_timeout: found 0ns, allowed is 1 ms to 24 h, or none
+min_attempt_timeout: found 90000s, allowed is at most 24 h
 dial_stagger: found 9ms, allowed is 10 ms to 24 h, or none to switch it off
 min_deadline: found 2s, allowed is at most the deadline, or 24 h
 backoff.base: found 180000s, allowed is at most backoff.cap
@@ -164,6 +184,8 @@ retry_after_cap: found 90000s, allowed is at most 24 h";
         let edges = PolicyParts {
             connect_timeout: TIMEOUT_MIN,
             response_timeout: DURATION_MAX,
+            attempt_timeout: Some(TIMEOUT_MIN),
+            min_attempt_timeout: DURATION_MAX,
             dial_stagger: Some(STAGGER_MIN),
             deadline: Some(TIMEOUT_MIN),
             min_deadline: TIMEOUT_MIN,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Phase, Session};
 use crate::budget::Asked;
-use crate::decide::{deadline, decide, is_enough_time};
+use crate::decide::{attempt_timeout, deadline, decide, is_enough_time};
 use crate::ledger::Ledger;
 use crate::pick::Pick;
 use crate::record::AttemptRecord;
@@ -32,12 +32,14 @@ impl Session<'_> {
         let stagger = self.policy.dial_stagger().unwrap_or_default();
         self.phase = Phase::Running { hedge_at: now.saturating_add(stagger), is_refused: false };
         let deadline = deadline(self.policy, &self.record.facts);
+        let timeout = attempt_timeout(self.policy, &self.record.facts);
+        let head_by = timeout.map(|timeout| now.saturating_add(timeout)).into_iter().chain(deadline).min();
         let connect_by = now.saturating_add(self.policy.connect_timeout());
-        let connect_by = deadline.map_or(connect_by, |deadline| connect_by.min(deadline));
+        let connect_by = head_by.map_or(connect_by, |head_by| connect_by.min(head_by));
         if hedged {
-            Action::Dial { endpoint, attempt, connect_by, deadline }
+            Action::Dial { endpoint, attempt, connect_by, head_by, deadline }
         } else {
-            Action::Try { endpoint, attempt, connect_by, deadline }
+            Action::Try { endpoint, attempt, connect_by, head_by, deadline }
         }
     }
 
@@ -50,10 +52,10 @@ impl Session<'_> {
         in_flight: bool,
         budget: &mut (impl Budget + ?Sized),
     ) -> Verdict {
-        if let Some(record) = self.attempt_mut(attempt) {
-            (record.ended, record.outcome) = (now, outcome);
-        }
-        let spent = self.ledger().spent(now, &outcome, in_flight);
+        let Some(record) = self.attempt_mut(attempt) else { return Verdict::TryNext(Reason::NotInFlight) };
+        (record.ended, record.outcome) = (now, outcome);
+        let record = *record;
+        let spent = self.ledger().spent(now, &record, &outcome, in_flight);
         let mut asked = Asked::new(budget);
         let verdict = decide(self.policy, &self.record.facts, &outcome, &spent, &mut asked);
         let answer = asked.answer;
@@ -86,10 +88,9 @@ impl Session<'_> {
         self.phase = Phase::Over(verdict);
     }
 
-    /// Ends the session between attempts. The last answer stands if there was one, even an unwelcome one.
+    /// Ends the session between attempts. The decisive answer stands if there was one, even an unwelcome one.
     pub(super) fn give_up(&mut self, now: Duration, reason: Reason) -> Action {
-        let is_answered = self.record.decisive().is_some_and(|attempt| attempt.outcome.is_answered());
-        let verdict = if is_answered { Verdict::Done(reason) } else { Verdict::Stop(reason) };
+        let verdict = self.record.ending(reason);
         self.end(now, verdict);
         Action::Finish(verdict)
     }

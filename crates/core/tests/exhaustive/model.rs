@@ -3,23 +3,56 @@
 
 use std::time::Duration;
 
-use handover_core::{BodyLeft, Budget, Facts, Fault, Outcome, Policy, Reason, Record, Replay, Sent, Verdict, replay};
+use handover_core::{Budget, Endpoints, Facts, Outcome, Policy, Reason, Record, Sent, Verdict, replay};
 
-/// A status that every policy here wants to try again on.
-pub(crate) const UNWELCOME: u16 = 503;
+pub(crate) mod rules;
+
 /// A budget that does not run out in four attempts.
 pub(crate) const TAKES_UNLIMITED: u32 = u32::MAX;
+/// No walk has more endpoints than this, one that is discovered included.
+pub(crate) const PLACES_MAX: usize = 6;
 
 /// What a walk starts from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) policy: Policy,
     pub(crate) facts: Facts,
-    pub(crate) count: usize,
+    pub(crate) places: Places,
     /// How often the budget says yes.
     pub(crate) takes: u32,
     /// How long every event takes.
     pub(crate) step: Duration,
+    /// How many outcomes a sequence has at most.
+    pub(crate) length: u32,
+}
+
+/// The endpoints of a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    pub(crate) count: usize,
+    pub(crate) scopes: [u32; PLACES_MAX],
+    /// One that cannot be used; from the begin, or from the end of the first attempt on.
+    pub(crate) gone: Option<usize>,
+    /// One that leaves when the first attempt ends.
+    pub(crate) leaves: Option<usize>,
+}
+
+impl Places {
+    pub(crate) const fn plain(count: usize) -> Self {
+        Self { count, scopes: [0; PLACES_MAX], gone: None, leaves: None }
+    }
+}
+
+impl Endpoints for Places {
+    fn count(&self) -> usize {
+        self.count
+    }
+    fn is_usable(&self, index: usize) -> bool {
+        self.gone != Some(index)
+    }
+    fn scope(&self, index: usize) -> u32 {
+        self.scopes[index]
+    }
 }
 
 /// A budget that says yes so many times.
@@ -41,36 +74,45 @@ impl Budget for Takes {
 /// One attempt as the model knows it.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    endpoint: u32,
+    endpoint: usize,
     started: Duration,
+    /// Whether its endpoint had been tried before.
+    again: bool,
     connected: bool,
     ended: Option<(Duration, Outcome)>,
+    /// How many had ended before it.
+    place: usize,
 }
 
 /// Everything that happened on one path.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    case: Case,
-    pub(crate) count: usize,
+    pub(crate) case: Case,
+    /// The endpoints as they are now.
+    pub(crate) places: Places,
+    /// The endpoints as they were when the newest attempt began: what a verdict can know.
+    known: Places,
     seen: Vec<Seen>,
     /// What forbids any further attempt, once something does.
     forbidden: Option<Outcome>,
     pub(crate) discoveries: u32,
+    pub(crate) refreshes: u32,
     pub(crate) found_nothing: bool,
 }
 
 impl Model {
     pub(crate) fn new(case: &Case) -> Self {
-        let Case { count, .. } = *case;
-        Self { case: *case, count, seen: Vec::new(), forbidden: None, discoveries: 0, found_nothing: false }
-    }
-
-    fn is_tried(&self, endpoint: usize) -> bool {
-        self.seen.iter().any(|seen| seen.endpoint as usize == endpoint)
-    }
-
-    fn has_untried(&self) -> bool {
-        (0..self.count).any(|endpoint| !self.is_tried(endpoint))
+        let Case { places, .. } = *case;
+        Self {
+            case: *case,
+            places,
+            known: places,
+            seen: Vec::new(),
+            forbidden: None,
+            discoveries: 0,
+            refreshes: 0,
+            found_nothing: false,
+        }
     }
 
     pub(crate) fn in_flight(&self) -> Vec<u32> {
@@ -88,17 +130,26 @@ impl Model {
     }
 
     /// An attempt begins.
-    pub(crate) fn begins(&mut self, now: Duration, endpoint: u32, attempt: u32, connect_by: Duration, hedged: bool) {
-        let Case { policy, facts, .. } = self.case;
+    pub(crate) fn begins(
+        &mut self,
+        now: Duration,
+        endpoint: u32,
+        attempt: u32,
+        by: [Option<Duration>; 2],
+        hedged: bool,
+    ) {
+        let (Case { policy, facts, .. }, endpoint) = (self.case, endpoint as usize);
         assert_eq!(attempt as usize, self.seen.len() + 1, "attempts are counted from 1\n{self:#?}");
         assert!(attempt <= policy.max_attempts(), "more attempts than the maximum\n{self:#?}");
-        assert!(attempt == 1 || !facts.opted_out, "a further attempt for one who opted out\n{self:#?}");
-        assert!((endpoint as usize) < self.count, "no such endpoint\n{self:#?}");
-        let again = self.is_tried(endpoint as usize);
-        assert!(!again || !self.has_untried(), "endpoint {endpoint} twice while an untried one exists\n{self:#?}");
-        assert!(!again || policy.same_endpoint_again(), "the policy does not want an endpoint again\n{self:#?}");
+        assert!(attempt == 1 || self.single().is_none(), "a further attempt where one is all\n{self:#?}");
+        assert!(endpoint < self.places.count && self.places.gone != Some(endpoint), "no such endpoint\n{self:#?}");
         assert!(self.forbidden.is_none(), "a further attempt after what forbids it\n{self:#?}");
-        assert_eq!(connect_by, (now + policy.connect_timeout()).min(policy.deadline().unwrap_or(Duration::MAX)));
+        let again = self.is_tried(endpoint);
+        self.check_place(endpoint, again, hedged);
+        let timeout = facts.attempt_timeout.or(policy.attempt_timeout()).map(|timeout| now + timeout);
+        let head_by = timeout.into_iter().chain(policy.deadline()).min();
+        let connect_by = (now + policy.connect_timeout()).min(head_by.unwrap_or(Duration::MAX));
+        assert_eq!(by, [Some(connect_by), head_by], "{self:#?}");
         if let Some(deadline) = policy.deadline().filter(|_| attempt > 1) {
             assert!(deadline.saturating_sub(now) >= policy.min_deadline(), "too late to begin\n{self:#?}");
         }
@@ -108,20 +159,23 @@ impl Model {
             assert!(self.in_flight().is_empty(), "not a hedged dial, but beside another attempt\n{self:#?}");
             self.check_delay(now, endpoint, again);
         }
-        self.seen.push(Seen { endpoint, started: now, connected: false, ended: None });
+        self.known = self.places;
+        self.seen.push(Seen { endpoint, started: now, again, connected: false, ended: None, place: 0 });
     }
 
     /// A hedged dial: only while dials are pending, and not before the stagger unless one of them failed.
     fn check_hedge(&self, now: Duration) {
         let stagger = self.case.policy.dial_stagger().expect("no hedged dial without a stagger");
         assert!(!self.in_flight().is_empty() && !self.is_any_connected(), "a hedge at the wrong time\n{self:#?}");
+        let is_beside_again = self.seen.iter().any(|seen| seen.ended.is_none() && seen.again && self.must_be_same());
+        assert!(!is_beside_again, "a hedge beside what only one endpoint may have\n{self:#?}");
         let newest = self.seen.last().expect("a dial is pending").started;
         let is_failed_since = self.seen.iter().any(|seen| seen.ended.is_some_and(|(ended, _)| ended >= newest));
         assert!(now >= newest + stagger || is_failed_since, "a hedge before the stagger\n{self:#?}");
     }
 
     /// The wait before an attempt that follows another: long enough, not too long, and none where none is due.
-    fn check_delay(&self, now: Duration, endpoint: u32, again: bool) {
+    fn check_delay(&self, now: Duration, endpoint: usize, again: bool) {
         let Some(since) = self.idle_since() else { return };
         let policy = &self.case.policy;
         let delay = now - since;
@@ -143,68 +197,51 @@ impl Model {
 
     /// An attempt ended, and the core said something of it.
     pub(crate) fn ends(&mut self, now: Duration, attempt: u32, outcome: Outcome, verdict: Verdict, budget: &Takes) {
-        self.seen[attempt as usize - 1].ended = Some((now, outcome));
-        let is_forbidding = !self.may_go_on(&outcome);
-        if is_forbidding {
+        let place = self.seen.iter().filter(|seen| seen.ended.is_some()).count();
+        let seen = &mut self.seen[attempt as usize - 1];
+        (seen.ended, seen.place) = (Some((now, outcome)), place);
+        let ended = *seen;
+        let leave = self.leave(&outcome);
+        if leave.is_none() {
             self.forbidden = Some(outcome);
         }
-        assert_eq!(verdict.is_final(), is_forbidding || !self.can_go_on(&verdict, budget), "{verdict:?}\n{self:#?}");
-        let is_stop = matches!(verdict, Verdict::Stop(_));
-        assert!(!is_stop || !outcome.is_answered(), "an answer was thrown away\n{self:#?}");
-        assert!(!matches!(verdict, Verdict::Done(_)) || outcome.is_answered(), "done without an answer\n{self:#?}");
+        let next = leave.and_then(|reason| self.next_reason(reason, &ended, verdict, budget));
+        match next {
+            Some(reason) => assert_eq!(verdict, Verdict::TryNext(reason), "{self:#?}"),
+            None => assert!(verdict.is_final(), "{verdict:?}\n{self:#?}"),
+        }
+        if verdict.is_final() {
+            let is_answered = self.is_answered() && verdict.reason() != Reason::Cancelled;
+            assert_eq!(matches!(verdict, Verdict::Done(_)), is_answered, "{verdict:?}\n{self:#?}");
+        }
+        if self.seen.len() == 1 {
+            self.places.gone = self.places.leaves.or(self.places.gone);
+        }
     }
 
-    /// Whether an outcome lets the request have another attempt at all.
-    fn may_go_on(&self, outcome: &Outcome) -> bool {
-        let Case { policy, facts, .. } = self.case;
-        let (fault, sent, body) = match *outcome {
-            Outcome::Answered { status: UNWELCOME, body, .. } => (Fault::Status(UNWELCOME), Sent::Yes, body),
-            Outcome::Answered { .. } => return false,
-            Outcome::Failed(failure) => (failure.fault, failure.sent, failure.body),
-        };
-        let is_proven = match policy.replay() {
-            Replay::Unsent => sent == Sent::No,
-            Replay::Idempotent => sent == Sent::No || facts.idempotent || facts.keyed,
-            Replay::Always => true,
-        };
-        is_proven && body == BodyLeft::Whole && !matches!(fault, Fault::Cancelled | Fault::Denied)
-    }
-
-    /// Whether what is left allows the request to go on.
-    fn can_go_on(&self, verdict: &Verdict, budget: &Takes) -> bool {
-        let Case { policy, facts, .. } = self.case;
-        if !self.in_flight().is_empty() {
-            return true;
-        }
-        let may_discover = policy.discover() && self.discoveries == 0;
-        if facts.opted_out
-            || self.seen.len() >= policy.max_attempts() as usize
-            || !(self.has_untried() || policy.same_endpoint_again() || may_discover)
-        {
-            return false;
-        }
-        match verdict.reason() {
-            // How long the wait would have been is the core's secret; that it is told from the time left, its reason.
-            Reason::DeadlineTooShort => policy.deadline().is_none(),
-            Reason::BudgetEmpty => budget.left > 0,
-            _ => budget.granted > 0 || policy.max_attempts() == 1,
-        }
+    /// Whether the caller gets an answer if the session ends now: if the last of the attempts by which the request may have
+    /// been sent was answered.
+    fn is_answered(&self) -> bool {
+        let ends = self.seen.iter().filter_map(|seen| seen.ended.map(|(_, outcome)| (seen.place, outcome)));
+        let sent = ends.filter(|(_, outcome)| outcome.sent() != Sent::No && !outcome.is_lost_race());
+        sent.max_by_key(|(place, _)| *place).is_some_and(|(_, outcome)| outcome.is_answered())
     }
 
     /// The walk has come to an end, or as far as it goes.
     pub(crate) fn is_over(&self, record: &Record, budget: &Takes) {
-        let Case { policy, count, .. } = self.case;
-        let granted = budget.granted as usize;
-        assert!(self.seen.len() <= 1 + granted, "an attempt that nobody paid for\n{self:#?}");
+        let Case { policy, places, .. } = self.case;
+        let free =
+            self.seen.iter().filter(|seen| seen.ended.is_some_and(|(_, outcome)| rules::is_local(&outcome))).count();
+        assert!(self.seen.len() <= 1 + free + budget.granted as usize, "an attempt that nobody paid for\n{self:#?}");
         if let Err(difference) = replay(&policy, record) {
             panic!("{difference}\n{record:#?}");
         }
-        if count > 0 && policy.deadline().is_none() {
+        if places.count > usize::from(places.gone.is_some()) && policy.deadline().is_none() {
             assert!(!record.attempts.is_empty(), "no attempt although there are endpoints\n{self:#?}");
         }
         assert_eq!(record.attempts.len(), self.seen.len());
         for (attempt, seen) in record.attempts.iter().zip(&self.seen) {
-            assert_eq!((attempt.endpoint, attempt.started), (seen.endpoint, seen.started));
+            assert_eq!((attempt.endpoint as usize, attempt.started), (seen.endpoint, seen.started));
             if let Some((ended, outcome)) = seen.ended {
                 assert_eq!((attempt.ended, attempt.outcome), (ended, outcome), "{self:#?}");
             }
@@ -214,14 +251,13 @@ impl Model {
     /// The session ended between attempts.
     pub(crate) fn gives_up(&self, now: Duration, verdict: Verdict) {
         let policy = &self.case.policy;
-        let last = self.seen.iter().filter(|seen| !seen.ended.is_some_and(|(_, outcome)| outcome.is_lost_race()));
-        let last = last.max_by_key(|seen| seen.ended.map(|(ended, _)| ended)).and_then(|seen| seen.ended);
-        let is_answered = last.is_some_and(|(_, outcome)| outcome.is_answered());
-        assert_eq!(matches!(verdict, Verdict::Done(_)), is_answered, "the last real outcome is replaced\n{self:#?}");
+        assert_eq!(matches!(verdict, Verdict::Done(_)), self.is_answered(), "the wrong outcome stands\n{self:#?}");
+        let (open, outside) = self.open(&self.places);
         let holds = match verdict.reason() {
-            Reason::NoEndpoints => self.seen.is_empty() && self.count == 0,
-            Reason::EndpointsExhausted => !self.has_untried() && !policy.same_endpoint_again(),
-            Reason::NothingDiscovered => self.found_nothing,
+            Reason::NoEndpoints => self.seen.is_empty() && open == 0,
+            Reason::EndpointsExhausted => self.is_nothing_left() && outside == 0,
+            Reason::OutsideScope => self.is_nothing_left() && outside > 0,
+            Reason::NothingDiscovered => self.found_nothing && (self.refreshes == 0 || self.is_nothing_left()),
             Reason::DeadlineTooShort => {
                 policy.deadline().is_some_and(|deadline| now + RETRY_WAIT_MAX + policy.min_deadline() > deadline)
             }

@@ -5,10 +5,8 @@ use std::time::Duration;
 use handover_core::BodyLeft::{Consumed, Whole};
 use handover_core::{Action, Failure, Fault, Outcome, Sent, Session, Stage, Verdict};
 
-use crate::model::{Case, Model, Takes, UNWELCOME};
-
-/// How many outcomes a sequence has at most.
-const LENGTH_MAX: u32 = 4;
+use crate::model::rules::{DISCLAIMED, IN_PROGRESS, MISDIRECTED, PINNED, UNWELCOME};
+use crate::model::{Case, Model, Takes};
 
 /// The outcomes that are tried at every point.
 #[derive(Clone, Copy)]
@@ -17,6 +15,8 @@ pub(crate) enum Alphabet {
     Whole,
     /// One of each kind.
     Short,
+    /// What servers say of a request besides that it failed, and what may come between.
+    Words,
 }
 
 const fn answered(status: u16, retry_after_ms: Option<u64>, body: handover_core::BodyLeft) -> Outcome {
@@ -56,6 +56,18 @@ const SHORT: [Outcome; 6] = [
     failed(Stage::Dial, Fault::LostRace, Sent::No, Whole),
 ];
 
+const WORDS: [Outcome; 9] = [
+    answered(200, None, Whole),
+    answered(UNWELCOME, None, Whole),
+    answered(DISCLAIMED, None, Whole),
+    answered(MISDIRECTED, Some(30), Whole),
+    answered(PINNED, None, Whole),
+    answered(IN_PROGRESS, Some(10), Whole),
+    failed(Stage::Dial, Fault::Refused, Sent::No, Whole),
+    failed(Stage::Resolve, Fault::Dns, Sent::No, Whole),
+    failed(Stage::Send, Fault::Reset, Sent::Maybe, Whole),
+];
+
 /// One world: a session, what it has been through, and what is left of the budget.
 #[derive(Clone)]
 struct World<'p> {
@@ -84,13 +96,13 @@ impl World<'_> {
     /// Does what the session says until the world may go several ways.
     fn go_on(mut self, alphabet: Alphabet) -> u64 {
         loop {
-            let action = self.session.poll(self.now, &self.model.count, &mut self.budget);
+            let action = self.session.poll(self.now, &self.model.places, &mut self.budget);
             match action {
-                Action::Try { endpoint, attempt, connect_by, .. } => {
-                    self.model.begins(self.now, endpoint, attempt, connect_by, false);
+                Action::Try { endpoint, attempt, connect_by, head_by, .. } => {
+                    self.model.begins(self.now, endpoint, attempt, [Some(connect_by), head_by], false);
                 }
-                Action::Dial { endpoint, attempt, connect_by, .. } => {
-                    self.model.begins(self.now, endpoint, attempt, connect_by, true);
+                Action::Dial { endpoint, attempt, connect_by, head_by, .. } => {
+                    self.model.begins(self.now, endpoint, attempt, [Some(connect_by), head_by], true);
                 }
                 Action::Wait { until } => {
                     assert!(until > self.now, "a wait for what is past\n{:#?}", self.model);
@@ -100,7 +112,7 @@ impl World<'_> {
                     self.now = until;
                 }
                 Action::Await => return self.branch(None, alphabet),
-                Action::Discover => return self.discover(alphabet),
+                Action::Discover { refresh } => return self.discover(refresh, alphabet),
                 Action::Finish(verdict) => return self.finish(verdict),
             }
         }
@@ -125,6 +137,7 @@ impl World<'_> {
             let outcomes: &[Outcome] = match alphabet {
                 Alphabet::Whole => &WHOLE,
                 Alphabet::Short => &SHORT,
+                Alphabet::Words => &WORDS,
             };
             for outcome in outcomes {
                 sessions += self.clone().report(attempt, *outcome, alphabet);
@@ -140,10 +153,10 @@ impl World<'_> {
         self.model.ends(self.now, attempt, outcome, verdict, &self.budget);
         self.outcomes += 1;
         if verdict.is_final() {
-            let action = self.session.poll(self.now, &self.model.count, &mut self.budget);
+            let action = self.session.poll(self.now, &self.model.places, &mut self.budget);
             assert_eq!(action, Action::Finish(verdict), "{:#?}", self.model);
         }
-        if verdict.is_final() || self.outcomes == LENGTH_MAX {
+        if verdict.is_final() || self.outcomes == self.model.case.length {
             self.model.is_over(self.session.record(), &self.budget);
             return 1;
         }
@@ -151,14 +164,16 @@ impl World<'_> {
     }
 
     /// Goes on with one more endpoint, and without.
-    fn discover(mut self, alphabet: Alphabet) -> u64 {
-        self.model.discoveries += 1;
-        assert_eq!(self.model.discoveries, 1, "asked for endpoints twice\n{:#?}", self.model);
-        let awaiting = self.session.poll(self.now, &self.model.count, &mut self.budget);
+    fn discover(mut self, refresh: bool, alphabet: Alphabet) -> u64 {
+        let asked = if refresh { &mut self.model.refreshes } else { &mut self.model.discoveries };
+        *asked += 1;
+        let asked = *asked;
+        assert_eq!(asked, 1, "asked for endpoints twice\n{:#?}", self.model);
+        let awaiting = self.session.poll(self.now, &self.model.places, &mut self.budget);
         assert_eq!(awaiting, Action::Await);
         let mut richer = self.clone();
         richer.session.discovered(richer.now, true);
-        richer.model.count += 1;
+        richer.model.places.count += 1;
         let mut same = self.clone();
         same.session.discovered(same.now, true);
         self.session.discovered(self.now, false);
@@ -170,7 +185,7 @@ impl World<'_> {
     fn finish(mut self, verdict: Verdict) -> u64 {
         self.model.gives_up(self.now, verdict);
         self.model.is_over(self.session.record(), &self.budget);
-        let again = self.session.poll(self.now, &self.model.count, &mut self.budget);
+        let again = self.session.poll(self.now, &self.model.places, &mut self.budget);
         assert_eq!(again, Action::Finish(verdict));
         1
     }

@@ -4,7 +4,8 @@ use handover_core::{Facts, Policy, PolicyParts, Replay, Spent, Unlimited, decide
 
 use crate::text::{Tokens, ms, outcome, parts};
 
-const LEFT: Spent = Spent { attempts: 1, now: ms(0), untried: true, in_flight: false, delay: ms(0) };
+const LEFT: Spent =
+    Spent { attempts: 1, now: ms(0), untried: true, in_flight: false, delay: ms(0), once_more: false, outside: false };
 
 /// Checks lines `OUTCOME -> VERDICT`.
 #[track_caller]

@@ -66,15 +66,16 @@ impl Endpoints for Costs {
 fn action(action: Action) -> String {
     let until = |deadline: Option<Duration>| deadline.map_or(String::new(), |at| format!(" until {}", at.as_millis()));
     match action {
-        Action::Try { endpoint, attempt, connect_by, deadline } => {
+        Action::Try { endpoint, attempt, connect_by, deadline, .. } => {
             format!("try {attempt} at {endpoint}, connect by {}{}", connect_by.as_millis(), until(deadline))
         }
-        Action::Dial { endpoint, attempt, connect_by, deadline } => {
+        Action::Dial { endpoint, attempt, connect_by, deadline, .. } => {
             format!("dial {attempt} at {endpoint}, connect by {}{}", connect_by.as_millis(), until(deadline))
         }
         Action::Wait { until } => format!("wait until {}", until.as_millis()),
         Action::Await => "await".to_owned(),
-        Action::Discover => "discover".to_owned(),
+        Action::Discover { refresh: false } => "discover".to_owned(),
+        Action::Discover { refresh: true } => "discover anew".to_owned(),
         Action::Finish(verdict) => format!("finish {verdict}"),
     }
 }

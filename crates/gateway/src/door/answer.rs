@@ -115,7 +115,7 @@ pub(super) async fn switched(answer: Answer, websocket: bool, client: &Rc<Client
     headers::strip_response(&mut parts.headers);
     headers::ask_for_websocket(&mut parts.headers);
     ledger.answered(parts.status.as_u16(), None);
-    ledger.detail(ledger.attempts_begun()).stage = Stage::Tunnel;
+    ledger.detail(ledger.answering()).stage = Stage::Tunnel;
     client.takeover.replace(Some(Takeover { stream, early, in_flight, ledger }));
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, ResponseBody::Empty)

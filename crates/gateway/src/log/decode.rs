@@ -88,6 +88,14 @@ pub struct PickEntry {
     pub place: Option<u32>,
     pub cost: u64,
     pub other: Option<CandidateEntry>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unusable: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gone: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scope: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub outside: u32,
 }
 
 /// The endpoint that the chosen one was compared with; see [`Candidate`].
@@ -110,6 +118,16 @@ pub struct SpentEntry {
     pub untried: Option<bool>,
     pub in_flight: bool,
     pub delay_ns: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub once_more: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
+}
+
+/// Whether a number is one that no platform's choice leaves, so that it need not be shown.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a record holds besides its attempts.
@@ -120,10 +138,14 @@ pub(super) struct Decisions {
     idempotent: bool,
     keyed: bool,
     opted_out: bool,
+    gated: bool,
     preferred: Option<u32>,
+    attempt_timeout_ns: Option<u64>,
     caller_deadline_ns: Option<u64>,
     discovery_after: Option<u32>,
     discovery_found: Option<bool>,
+    refresh_after: Option<u32>,
+    refresh_found: Option<bool>,
     hedges_refused: u32,
     unfinished: bool,
     ended_ns: Option<u64>,
@@ -151,6 +173,15 @@ struct StoredPolicy {
     retry_after_cap_ns: u64,
     #[serde(default)]
     discover: bool,
+    attempt_timeout_ns: Option<u64>,
+    #[serde(default)]
+    min_attempt_timeout_ns: u64,
+    #[serde(default)]
+    disclaimed_statuses: Vec<u16>,
+    #[serde(default)]
+    pin_statuses: Vec<u16>,
+    #[serde(default)]
+    in_progress: bool,
 }
 
 /// Why a stored row cannot be made into a record: what is wrong with it.
@@ -254,6 +285,10 @@ impl PickEntry {
                 place: other.place.unwrap_or(other.endpoint),
                 cost: other.cost,
             }),
+            unusable: self.unusable,
+            gone: self.gone,
+            scope: self.scope,
+            outside: self.outside,
         })
     }
 }
@@ -266,6 +301,8 @@ impl SpentEntry {
             untried: self.untried.unwrap_or_default(),
             in_flight: self.in_flight,
             delay: Duration::from_nanos(self.delay_ns),
+            once_more: self.once_more,
+            outside: self.outside,
         }
     }
 }
@@ -283,7 +320,9 @@ pub(super) fn record(
         idempotent: stored.idempotent,
         keyed: stored.keyed,
         opted_out: stored.opted_out,
+        gated: stored.gated,
         preferred: stored.preferred,
+        attempt_timeout: stored.attempt_timeout_ns.map(Duration::from_nanos),
         caller_deadline: stored.caller_deadline_ns.map(Duration::from_nanos),
     };
     let seed = match &stored.seed {
@@ -304,6 +343,7 @@ pub(super) fn record(
         (record.ended, record.verdict) = (ended, verdict);
     }
     record.discovery = stored.discovery_after.map(|after| Discovery { after, found: stored.discovery_found });
+    record.refresh = stored.refresh_after.map(|after| Discovery { after, found: stored.refresh_found });
     record.hedges_refused = stored.hedges_refused;
     Ok(record)
 }
@@ -316,9 +356,14 @@ pub(super) fn policy(json: &str) -> Result<Policy, Unreadable> {
         max_attempts: stored.max_attempts,
         replay: known("replay", &stored.replay, Replay::parse(&stored.replay))?,
         retry_statuses: StatusSet::from_iter(stored.retry_statuses),
+        disclaimed_statuses: StatusSet::from_iter(stored.disclaimed_statuses),
+        pin_statuses: StatusSet::from_iter(stored.pin_statuses),
+        in_progress: stored.in_progress,
         order: known("order", &stored.order, Order::parse(&stored.order))?,
         connect_timeout: Duration::from_nanos(stored.connect_timeout_ns),
         response_timeout: Duration::from_nanos(stored.response_timeout_ns),
+        attempt_timeout: stored.attempt_timeout_ns.map(Duration::from_nanos),
+        min_attempt_timeout: Duration::from_nanos(stored.min_attempt_timeout_ns),
         dial_stagger: stored.dial_stagger_ns.map(Duration::from_nanos),
         deadline: stored.deadline_ns.map(Duration::from_nanos),
         min_deadline: Duration::from_nanos(stored.min_deadline_ns),

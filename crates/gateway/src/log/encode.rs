@@ -125,7 +125,7 @@ fn failed(object: &mut Object<'_>, failure: &Failure, detail: Option<&AttemptDet
 }
 
 fn pick(object: &mut Object<'_>, attempt: &AttemptRecord) {
-    let Pick { endpoints, pool, size, chosen, other } = attempt.pick;
+    let Pick { endpoints, pool, size, chosen, other, unusable, gone, scope, outside } = attempt.pick;
     let mut pick = object.object(key!("pick"));
     pick.number(key!("endpoints"), u64::from(endpoints));
     if pool != Pool::Untried {
@@ -144,6 +144,10 @@ fn pick(object: &mut Object<'_>, attempt: &AttemptRecord) {
         place_and_cost(&mut other, candidate);
         other.end_within();
     }
+    number_unless_zero(&mut pick, key!("unusable"), unusable);
+    number_unless_zero(&mut pick, key!("gone"), gone);
+    number_unless_zero(&mut pick, key!("scope"), scope);
+    number_unless_zero(&mut pick, key!("outside"), outside);
     pick.end_within();
 }
 
@@ -177,12 +181,20 @@ fn spent(object: &mut Object<'_>, index: usize, attempt: &AttemptRecord) {
     }
     spent.flag(key!("in_flight"), attempt.spent.in_flight);
     duration_unless_zero(&mut spent, key!("delay_ns"), attempt.spent.delay);
+    spent.flag(key!("once_more"), attempt.spent.once_more);
+    spent.flag(key!("outside"), attempt.spent.outside);
     spent.end_within();
 }
 
 fn verdict(object: &mut Object<'_>, verdict: Verdict) {
     object.word(key!("verdict"), verdict.as_str());
     object.word(key!("reason"), verdict.reason().as_str());
+}
+
+fn number_unless_zero(object: &mut Object<'_>, key: &'static str, number: u32) {
+    if number != 0 {
+        object.number(key, u64::from(number));
+    }
 }
 
 fn duration_unless_zero(object: &mut Object<'_>, key: &'static str, duration: Duration) {
@@ -204,6 +216,10 @@ pub(super) fn decisions(out: &mut String, id: RequestId, record: &Record) {
     if let Some(endpoint) = record.facts.preferred {
         object.number(key!("preferred"), u64::from(endpoint));
     }
+    object.flag(key!("gated"), record.facts.gated);
+    if let Some(timeout) = record.facts.attempt_timeout {
+        object.number(key!("attempt_timeout_ns"), nanoseconds(timeout));
+    }
     if let Some(deadline) = record.facts.caller_deadline {
         object.number(key!("caller_deadline_ns"), nanoseconds(deadline));
     }
@@ -211,6 +227,12 @@ pub(super) fn decisions(out: &mut String, id: RequestId, record: &Record) {
         object.number(key!("discovery_after"), u64::from(discovery.after));
         if let Some(found) = discovery.found {
             object.truth(key!("discovery_found"), found);
+        }
+    }
+    if let Some(refresh) = record.refresh {
+        object.number(key!("refresh_after"), u64::from(refresh.after));
+        if let Some(found) = refresh.found {
+            object.truth(key!("refresh_found"), found);
         }
     }
     if record.hedges_refused != 0 {
@@ -230,7 +252,7 @@ pub(super) fn decisions(out: &mut String, id: RequestId, record: &Record) {
     object.end();
 }
 
-/// A policy as JSON, whole: it is stored once for all the requests that it decided.
+/// A policy as JSON, whole but for what no platform has: it is stored once for all the requests that it decided.
 pub(super) fn policy(policy: &Policy) -> String {
     let parts = policy.parts();
     let mut out = String::new();
@@ -254,6 +276,17 @@ pub(super) fn policy(policy: &Policy) -> String {
     object.word(key!("backoff_between"), parts.backoff.between.as_str());
     object.number(key!("retry_after_cap_ns"), nanoseconds(parts.retry_after_cap));
     object.flag(key!("discover"), parts.discover);
+    if let Some(timeout) = parts.attempt_timeout {
+        object.number(key!("attempt_timeout_ns"), nanoseconds(timeout));
+    }
+    duration_unless_zero(&mut object, key!("min_attempt_timeout_ns"), parts.min_attempt_timeout);
+    if !parts.disclaimed_statuses.is_empty() {
+        object.numbers(key!("disclaimed_statuses"), parts.disclaimed_statuses.iter().map(u64::from));
+    }
+    if !parts.pin_statuses.is_empty() {
+        object.numbers(key!("pin_statuses"), parts.pin_statuses.iter().map(u64::from));
+    }
+    object.flag(key!("in_progress"), parts.in_progress);
     object.end();
     out
 }

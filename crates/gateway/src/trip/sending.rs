@@ -89,7 +89,6 @@ impl Trip<'_> {
         detail.duration = now.saturating_sub(detail.started);
         self.ledger().egress = error.written_bytes;
         self.client = error.client;
-        self.last = Some((error.stage, error.fault));
         let failure = Failure { stage: error.stage, fault: error.fault, sent: error.sent, body: left(body) };
         self.finished(attempt, Outcome::Failed(failure));
     }

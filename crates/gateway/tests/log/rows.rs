@@ -55,7 +55,7 @@ pub(crate) fn record(policy: &Policy, facts: Facts, seed: u64, script: &[Outcome
             }
             Action::Wait { until } => now = until,
             Action::Await => unreachable!("every attempt is finished at once"),
-            Action::Discover => session.discovered(now, false),
+            Action::Discover { .. } => session.discovered(now, false),
             Action::Finish(_) => return session.into_record(),
         }
     }

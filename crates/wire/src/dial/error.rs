@@ -62,6 +62,11 @@ impl DialError {
         Self::new(node, progress, Cause::new(fault, None, "canceled", "given up"))
     }
 
+    /// What to say of a connection that stood but on which the peer spoke something else than its protocol.
+    pub fn not_the_protocol(node: &DialNode, progress: &Progress, message: &str) -> Self {
+        Self::new(node, progress, Cause::protocol(Some(Blame::Node), message))
+    }
+
     /// The error's kind in one word, such as `connection_refused`, `dns_error` or `tls_unknown_authority`.
     pub fn err_kind(&self) -> &'static str {
         self.kind

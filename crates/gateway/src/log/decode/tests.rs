@@ -39,6 +39,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 
 fn pick() -> impl Strategy<Value = Pick> {
     let number = || prop_oneof![0..4u32, any::<u32>()];
+    let small = || prop_oneof![Just(0), any::<u32>()];
     let candidate = move || {
         (number(), number(), prop_oneof![Just(0), any::<u64>()]).prop_map(|(endpoint, place, cost)| Candidate {
             endpoint,
@@ -46,14 +47,35 @@ fn pick() -> impl Strategy<Value = Pick> {
             cost,
         })
     };
-    (number(), select(Pool::ALL), number(), candidate(), option::of(candidate()))
-        .prop_map(|(endpoints, pool, size, chosen, other)| Pick { endpoints, pool, size, chosen, other })
+    let beside = (small(), small(), small(), small());
+    (number(), select(Pool::ALL), number(), candidate(), option::of(candidate()), beside).prop_map(
+        |(endpoints, pool, size, chosen, other, (unusable, gone, scope, outside))| Pick {
+            endpoints,
+            pool,
+            size,
+            chosen,
+            other,
+            unusable,
+            gone,
+            scope,
+            outside,
+        },
+    )
 }
 
 /// An attempt; its number is set by its place.
 fn attempt() -> impl Strategy<Value = AttemptRecord> {
-    let spent = (0..5u32, duration(), any::<bool>(), any::<bool>(), duration())
-        .prop_map(|(attempts, now, untried, in_flight, delay)| Spent { attempts, now, untried, in_flight, delay });
+    let spent = (0..5u32, duration(), any::<[bool; 4]>(), duration()).prop_map(
+        |(attempts, now, [untried, in_flight, once_more, outside], delay)| Spent {
+            attempts,
+            now,
+            untried,
+            in_flight,
+            delay,
+            once_more,
+            outside,
+        },
+    );
     let times = (duration(), duration(), option::of(duration()), duration());
     (0..4u32, times, any::<bool>(), pick(), outcome(), spent, option::of(any::<bool>()), verdict()).prop_map(
         |(endpoint, (due, started, connected, ended), hedged, pick, outcome, spent, budget, verdict)| AttemptRecord {
@@ -77,21 +99,23 @@ prop_compose! {
     /// A record as a session leaves it: ended with a verdict, or neither.
     fn record()(
         seed in any::<u64>(),
-        flags in any::<[bool; 3]>(),
+        flags in any::<[bool; 4]>(),
         preferred in option::of(any::<u32>()),
-        caller_deadline in option::of(duration()),
+        (caller_deadline, attempt_timeout) in (option::of(duration()), option::of(duration())),
         attempts in prop::collection::vec(attempt(), 0..4),
-        discovery in option::of((any::<u32>(), option::of(any::<bool>()))),
+        [discovery, refresh] in prop::array::uniform2(option::of((any::<u32>(), option::of(any::<bool>())))),
         hedges_refused in 0..3u32,
         end in option::of((duration(), verdict())),
         ends_with_last in any::<bool>(),
     ) -> Record {
-        let facts = Facts { idempotent: flags[0], keyed: flags[1], opted_out: flags[2], preferred, caller_deadline };
+        let [idempotent, keyed, opted_out, gated] = flags;
+        let facts = Facts { idempotent, keyed, opted_out, gated, preferred, attempt_timeout, caller_deadline };
         let mut record = Record::new(seed, facts);
         for (attempt, number) in attempts.into_iter().zip(1..) {
             record.attempts.push(AttemptRecord { attempt: number, ..attempt });
         }
         record.discovery = discovery.map(|(after, found)| Discovery { after, found });
+        record.refresh = refresh.map(|(after, found)| Discovery { after, found });
         record.hedges_refused = hedges_refused;
         let last = record.attempts.get(encode::final_attempt(&record)).map(|last| (last.ended, last.verdict));
         let end = if ends_with_last { end.and(last).or(end) } else { end };
@@ -158,7 +182,7 @@ proptest! {
     fn every_policy_reads_back_exactly(
         numbers in (1..=32u32, 400..600u16, 1..86_400_000u64, 1..86_400_000u64, 10..86_400_000u64),
         words in (select(Replay::ALL), select(Order::ALL), select(BackoffBetween::ALL)),
-        flags in any::<[bool; 4]>(),
+        flags in any::<[bool; 8]>(),
     ) {
         let (max_attempts, status, one, two, stagger) = numbers;
         let (one, two) = (Duration::from_millis(one.min(two)), Duration::from_millis(one.max(two)));
@@ -166,9 +190,14 @@ proptest! {
             max_attempts,
             replay: words.0,
             retry_statuses: StatusSet::from_iter([status, 503]),
+            disclaimed_statuses: StatusSet::from_iter(flags[4].then_some(status)),
+            pin_statuses: StatusSet::from_iter(flags[5].then_some(status)),
+            in_progress: flags[6],
             order: words.1,
             connect_timeout: one,
             response_timeout: two,
+            attempt_timeout: flags[7].then_some(two),
+            min_attempt_timeout: if flags[7] { one } else { Duration::ZERO },
             dial_stagger: flags[0].then(|| Duration::from_millis(stagger)),
             deadline: flags[1].then_some(two),
             min_deadline: one,

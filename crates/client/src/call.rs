@@ -1,0 +1,92 @@
+//! What a caller asked for, and the request that it becomes at each endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
+
+use crate::body::{Body, SentBody};
+use crate::endpoint::Endpoint;
+use crate::shared::Shared;
+
+/// One request, before it has an endpoint.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    /// The path with its variables unfilled, for figures and spans.
+    pub(crate) template: Option<Box<str>>,
+    /// The caller says that repeating it does no harm.
+    pub(crate) idempotent: bool,
+    /// It carries an idempotency key that is trusted.
+    pub(crate) keyed: bool,
+    pub(crate) opted_out: bool,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) attempt_timeout: Option<Duration>,
+    /// The one endpoint it may go to.
+    pub(crate) only: Option<Arc<Endpoint>>,
+    /// It asks for another protocol on its connection.
+    pub(crate) is_upgrade: bool,
+    pub(crate) extensions: Extensions,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, path: PathAndQuery) -> Self {
+        Self {
+            method,
+            path,
+            headers: HeaderMap::new(),
+            body: Body::default(),
+            template: None,
+            idempotent: false,
+            keyed: false,
+            opted_out: false,
+            deadline: None,
+            attempt_timeout: None,
+            only: None,
+            is_upgrade: false,
+            extensions: Extensions::new(),
+        }
+    }
+
+    /// The request as it is sent to this endpoint. The body is the same in every attempt, and so are the fields, except
+    /// that credentials stay at home where the endpoint is not trusted with them.
+    pub(crate) fn request(&self, shared: &Shared, endpoint: &Endpoint) -> Result<Request<SentBody>, String> {
+        let path =
+            endpoint.path(&self.path).map_err(|error| format!("the path {} cannot be sent: {error}", self.path))?;
+        let mut headers = self.headers.clone();
+        if !endpoint.is_trusted {
+            shared.trusted.strip(&mut headers);
+        }
+        if let Some(own) = &endpoint.authorization
+            && !headers.contains_key(AUTHORIZATION)
+        {
+            headers.insert(AUTHORIZATION, own.clone());
+        }
+        let mut request = Request::new(self.body.for_attempt());
+        // POST, PUT and PATCH say that they have no content, others need not (RFC 9110 §8.6).
+        if self.body.is_empty() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
+            headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(path);
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions.clone();
+        Ok(request)
+    }
+}
+
+/// Makes a request absolute, as HTTP/2 and other transports want it: scheme and authority in the URI, and no `Host`.
+pub(crate) fn absolute<B>(request: &mut Request<B>, endpoint: &Endpoint) -> Result<(), String> {
+    let host = request.headers_mut().remove(HOST).unwrap_or_else(|| endpoint.host.clone());
+    let authority = Authority::try_from(host.as_bytes());
+    let authority = authority.map_err(|error| format!("the field Host is no authority: {error}"))?;
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(if endpoint.url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| format!("the request has no address: {error}"))?;
+    Ok(())
+}

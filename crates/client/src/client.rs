@@ -1,0 +1,120 @@
+//! The client: endpoints, a policy, and what sends requests to them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::answer::Answer;
+use crate::builder::ClientBuilder;
+use crate::call::Call;
+use crate::direct::Direct;
+use crate::error::Error;
+use crate::prober::Prober;
+use crate::request::RequestBuilder;
+use crate::set::EndpointStatus;
+use crate::trip::{Engine, run};
+
+/// A client over several endpoints. Cheap to clone; clones share connections, health and budget.
+///
+/// It needs a tokio runtime with time and I/O enabled. Connections belong to the runtime in which they were opened.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) engine: Arc<Engine<Direct>>,
+    pub(crate) default_headers: HeaderMap,
+    pub(crate) prober: Prober,
+    pub(crate) redirects: u32,
+}
+
+impl Client {
+    /// A client being set up.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// `GET` this path.
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    /// `HEAD` this path.
+    pub fn head(&self, path: &str) -> RequestBuilder {
+        self.request(Method::HEAD, path)
+    }
+
+    /// `POST` to this path.
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    /// `PUT` this path.
+    pub fn put(&self, path: &str) -> RequestBuilder {
+        self.request(Method::PUT, path)
+    }
+
+    /// `PATCH` this path.
+    pub fn patch(&self, path: &str) -> RequestBuilder {
+        self.request(Method::PATCH, path)
+    }
+
+    /// `DELETE` this path.
+    pub fn delete(&self, path: &str) -> RequestBuilder {
+        self.request(Method::DELETE, path)
+    }
+
+    /// A request with this method. The path is relative to every endpoint's URL, which keeps its own prefix.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        RequestBuilder::new(self, method, path)
+    }
+
+    /// What is known of each endpoint at this moment, in the order in which they were given.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        let shared = &self.0.engine.shared;
+        shared.set.status(shared.uptime())
+    }
+
+    /// How many further attempts the budget could pay for now; `None` if there is no budget.
+    #[must_use]
+    pub fn budget_available(&self) -> Option<u64> {
+        let shared = &self.0.engine.shared;
+        shared.bucket.as_ref().map(|bucket| bucket.available(shared.uptime()))
+    }
+
+    pub(crate) fn default_headers(&self) -> &HeaderMap {
+        &self.0.default_headers
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine<Direct>> {
+        &self.0.engine
+    }
+
+    pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
+        let shared = &self.0.engine.shared;
+        self.0.prober.wake(&self.0.engine);
+        if let Some(name) = &shared.request_id_header
+            && !call.headers.contains_key(name)
+        {
+            let id = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).expect("hexadecimal digits and dashes");
+            call.headers.insert(name.clone(), id);
+        }
+        if self.0.redirects == 0 {
+            return run(&self.0.engine, &call).await;
+        }
+        crate::redirect::follow(&self.0.engine, call, self.0.redirects).await
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints: Vec<_> = self.0.engine.shared.set.endpoints().iter().map(|endpoint| &endpoint.label).collect();
+        f.debug_struct("Client").field("endpoints", &endpoints).finish_non_exhaustive()
+    }
+}
