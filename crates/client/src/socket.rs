@@ -47,6 +47,7 @@ mod frame;
 mod join;
 mod letter;
 mod link;
+mod over_client;
 mod post;
 mod protocol;
 mod reach;
@@ -72,8 +73,10 @@ pub use post::Sending;
 pub use setup::Transports;
 pub use state::{State, StateChanges};
 
+use crate::client::Client;
 use driver::{Driver, Inputs};
 use event::Handlers;
+use over_client::OverClient;
 use post::Post;
 use protocol::Content;
 use setup::{Language, Setup};
@@ -115,6 +118,16 @@ pub struct FailoverSocket {
 }
 
 impl FailoverSocket {
+    /// A plain WebSocket over a client's endpoints, at this path behind each of them.
+    pub fn websocket(client: &Client, path: &str) -> SocketBuilder {
+        SocketBuilder::plain(Arc::new(OverClient(client.clone())), path)
+    }
+
+    /// A Socket.IO connection over a client's endpoints, at `/socket.io/` behind each of them.
+    pub fn socketio(client: &Client) -> SocketBuilder {
+        SocketBuilder::socketio(Arc::new(OverClient(client.clone())))
+    }
+
     fn start(setup: Setup, handlers: Handlers) -> Self {
         let (post, letters) = Post::new(setup.limits.queue, setup.limits.queue_bytes, setup.limits.send);
         let (orders_in, orders) = mpsc::channel(CLOSERS);
@@ -141,18 +154,18 @@ impl FailoverSocket {
     /// Sends an event of Socket.IO. `Ok` when it was written to a connection, which does not say that it arrived. `null` is no
     /// argument at all.
     pub fn emit(&self, event: &str, value: impl Serialize) -> Sending<()> {
-        self.inner.post.sending(self.socketio().and_then(|()| post::event(event, value)))
+        self.inner.post.sending(self.has_events().and_then(|()| post::event(event, value)))
     }
 
     /// Sends an event of Socket.IO and waits for the server's answer: its only argument, or a list of several. `null` is no
     /// argument at all.
     pub fn emit_with_ack(&self, event: &str, value: impl Serialize) -> Sending<Value> {
-        self.inner.post.sending(self.socketio().and_then(|()| post::event(event, value)))
+        self.inner.post.sending(self.has_events().and_then(|()| post::event(event, value)))
     }
 
     /// Sends an event of Socket.IO with any number of arguments, and waits for the answer.
     pub fn emit_all_with_ack(&self, event: &str, args: Vec<Value>) -> Sending<Value> {
-        self.inner.post.sending(self.socketio().map(|()| post::event_of(event, args)))
+        self.inner.post.sending(self.has_events().map(|()| post::event_of(event, args)))
     }
 
     /// Sends a text: a message of a plain WebSocket, the event `message` of Socket.IO. `Ok` when it was written.
@@ -165,7 +178,7 @@ impl FailoverSocket {
         self.inner.post.sending(Ok(Content::Bytes(bytes.into())))
     }
 
-    fn socketio(&self) -> Result<(), SendError> {
+    fn has_events(&self) -> Result<(), SendError> {
         if self.inner.is_plain {
             return Err(SendError::invalid("a plain WebSocket has no events and no answers: send a text"));
         }

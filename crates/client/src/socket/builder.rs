@@ -183,6 +183,14 @@ impl SocketBuilder {
         self
     }
 
+    /// How often a better server is asked whether it is back, while another one serves: with a request to the socket's own
+    /// path, unless the client has a [`Probe`](crate::Probe). 5 s. How long it must have been good is the client's
+    /// [`FailbackPolicy`](crate::FailbackPolicy) to say.
+    pub fn failback_check(mut self, every: Duration) -> Self {
+        self.limits.failback_check = every;
+        self
+    }
+
     /// How many messages may be under way or wait, and how many bytes they may have together. 1024, and 16 MiB. One more is an
     /// error at once.
     pub fn queue_max(mut self, messages: usize, bytes: usize) -> Self {

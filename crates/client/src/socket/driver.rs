@@ -62,6 +62,7 @@ enum Occurrence {
     Answer(Given),
     Close(Option<oneshot::Sender<()>>),
     Election(watch::Receiver<u64>),
+    Asked,
     Time,
 }
 
@@ -96,6 +97,9 @@ pub(crate) struct Driver {
     switch_at: Instant,
     /// When to look for a better server at the latest.
     look_at: Instant,
+    /// Better servers being asked whether they are back, and when they are to be asked again.
+    asking: Option<BoxFuture<()>>,
+    ask_at: Instant,
 
     left: Option<Left>,
     catching_up: Option<Task<()>>,
@@ -143,6 +147,8 @@ impl Driver {
             switch_failures: 0,
             switch_at: now,
             look_at: now,
+            asking: None,
+            ask_at: now,
             left: None,
             catching_up: None,
             closing: None,
@@ -172,6 +178,7 @@ impl Driver {
             self.start_round();
         }
         self.start_switch(now);
+        self.start_asking(now);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Occurrence> {
@@ -209,6 +216,11 @@ impl Driver {
         }
         if let Poll::Ready(elections) = self.election.as_mut().poll(cx) {
             return Poll::Ready(Occurrence::Election(elections));
+        }
+        if let Some(asking) = &mut self.asking
+            && asking.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Occurrence::Asked);
         }
         self.poll_time(cx)
     }
@@ -251,6 +263,7 @@ impl Driver {
             Occurrence::Answer(given) => self.answer(&given),
             Occurrence::Close(order) => self.close(order, now),
             Occurrence::Election(elections) => self.election = next_election(elections),
+            Occurrence::Asked => self.asking = None,
             Occurrence::Time => {}
         }
     }

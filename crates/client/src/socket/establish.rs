@@ -142,7 +142,14 @@ fn ask(setup: &Setup, only: Option<Url>, transport: &str, sid: Option<&str>) -> 
         query.push(("transport".to_owned(), transport.to_owned()));
         query.extend(sid.map(|sid| ("sid".to_owned(), sid.to_owned())));
     }
-    Ask { path: setup.path.clone(), query, headers: setup.headers.clone(), only, limit: setup.limits.connect }
+    let (path, headers) = (setup.path.clone(), setup.headers.clone());
+    Ask { path, query, headers, only, limit: setup.limits.connect, answer_bytes_max: setup.limits.message_bytes }
+}
+
+/// What a server is asked that may be back: its socket's own path, without opening anything. A server that lives says that
+/// this is no way to open a session (400, 426); a proxy before one that does not says 502.
+pub(crate) fn question(setup: &Setup) -> Ask {
+    ask(setup, None, "none", None)
 }
 
 async fn websocket(setup: &Setup, only: Option<Url>, sid: Option<&str>) -> Result<(Url, WebSocket), Failed> {

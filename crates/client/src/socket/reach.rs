@@ -7,7 +7,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 use url::Url;
@@ -27,6 +26,8 @@ pub(crate) struct Ask {
     pub(crate) only: Option<Url>,
     /// How long it may take, over all attempts.
     pub(crate) limit: Duration,
+    /// The largest answer that is taken, in bytes.
+    pub(crate) answer_bytes_max: usize,
 }
 
 /// A connection that stands, and where.
@@ -63,6 +64,10 @@ pub(crate) trait Reach: Send + Sync + 'static {
     /// Who should be used instead of `endpoint`.
     fn better_than(&self, endpoint: &Url) -> Option<Url>;
 
+    /// Asks those that would be better than `at` whether they are back, so that [`better_than`](Self::better_than) can know;
+    /// nothing where the client finds out by itself.
+    fn look(&self, ask: Ask, at: &Url) -> Option<BoxFuture<()>>;
+
     /// Changes when [`better_than`](Self::better_than) may answer something else.
     fn elections(&self) -> watch::Receiver<u64>;
 
@@ -71,12 +76,4 @@ pub(crate) trait Reach: Send + Sync + 'static {
 
     /// The connection to it was of use.
     fn good(&self, endpoint: &Url);
-}
-
-/// Sent bytes of a body that cannot be text are not the protocol's; this is what is kept of them.
-pub(crate) fn text(body: &Bytes) -> Result<String, Unreachable> {
-    match std::str::from_utf8(body) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(Unreachable { status: None, not_sent: false, message: "an answer that is not UTF-8".to_owned() }),
-    }
 }

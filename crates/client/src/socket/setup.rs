@@ -46,6 +46,7 @@ pub(crate) struct Limits {
     pub(crate) reconnect_delay_max: Duration,
     pub(crate) send: Duration,
     pub(crate) drain: Duration,
+    pub(crate) failback_check: Duration,
     pub(crate) queue: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) message_bytes: usize,
@@ -65,6 +66,8 @@ impl Default for Limits {
             send: Duration::from_secs(20),
             // Answers take a round trip and a write to a store; what takes longer than 5 s holds up all that comes after.
             drain: Duration::from_secs(5),
+            // A Socket.IO client knocks at a server that is away as often (`reconnectionDelayMax`).
+            failback_check: Duration::from_secs(5),
             // As many as tasks of one application may wait for at once; more is a caller that does not look at errors.
             queue: 1024,
             queue_bytes: 16 * 1024 * 1024,

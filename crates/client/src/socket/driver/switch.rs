@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{Connection, Driver, Left, Successor};
-use crate::socket::establish::{Plan, establish};
+use crate::socket::establish::{Plan, establish, question};
 use crate::socket::join::Cause;
 use crate::socket::link::Step;
 use crate::socket::protocol::Arrived;
@@ -34,7 +34,10 @@ impl Driver {
             return successor.until;
         }
         match (&self.active, &self.candidate) {
-            (Some(_), None) => self.switch_at.max(self.look_at),
+            (Some(_), None) => {
+                let ask_at = if self.asking.is_some() { now + NOTHING_DUE } else { self.ask_at };
+                self.switch_at.max(self.look_at).min(ask_at)
+            }
             (None, None) => self.retry_at,
             (_, Some(_)) => now + NOTHING_DUE,
         }
@@ -51,6 +54,19 @@ impl Driver {
         let Some(to) = self.setup.reach.better_than(&from) else { return };
         self.candidate = Some(Box::pin(establish(Arc::clone(&self.setup), Plan::Only(to.clone()))));
         self.tell(State::Switching { from, to });
+    }
+
+    /// Has those that would be better asked whether they are back.
+    pub(super) fn start_asking(&mut self, now: Instant) {
+        let Some(active) = &self.active else {
+            self.asking = None;
+            return;
+        };
+        if self.asking.is_some() || self.candidate.is_some() || self.successor.is_some() || now < self.ask_at {
+            return;
+        }
+        self.ask_at = now + self.setup.limits.failback_check;
+        self.asking = self.setup.reach.look(question(&self.setup), &active.link.endpoint);
     }
 
     /// The better server could not be used, or not for long.

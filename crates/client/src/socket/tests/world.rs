@@ -211,6 +211,10 @@ impl Reach for World {
         self.better.lock().unwrap().clone().filter(|better| better != endpoint)
     }
 
+    fn look(&self, _: Ask, _: &Url) -> Option<BoxFuture<()>> {
+        None
+    }
+
     fn elections(&self) -> watch::Receiver<u64> {
         self.elections.subscribe()
     }
