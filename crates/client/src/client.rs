@@ -91,6 +91,12 @@ impl Client {
         &self.0.default_headers
     }
 
+    /// Whether it asks its endpoints by itself how they are.
+    #[cfg(feature = "socket")]
+    pub(crate) fn is_probing(&self) -> bool {
+        self.0.prober.probe.is_some()
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine<Direct>> {
         &self.0.engine
     }

@@ -41,6 +41,8 @@ mod redirect;
 mod request;
 mod set;
 mod shared;
+#[cfg(feature = "socket")]
+pub mod socket;
 #[cfg(feature = "tower")]
 mod tower;
 mod trip;
