@@ -30,7 +30,6 @@ pub(crate) struct Inner {
 
 impl Client {
     /// A client being set up.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
