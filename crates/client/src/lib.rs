@@ -26,6 +26,7 @@ mod body;
 mod builder;
 mod call;
 mod carrier;
+mod check;
 mod client;
 mod direct;
 mod discover;
@@ -42,6 +43,8 @@ mod set;
 mod shared;
 #[cfg(feature = "socket")]
 pub mod socket;
+#[cfg(feature = "tower")]
+mod tower;
 mod trip;
 
 pub use handover_core::health::{CircuitParts, CircuitPolicy, CircuitState, FailbackParts, FailbackPolicy};
@@ -54,6 +57,7 @@ pub use answer::Answer;
 pub use answer_body::AnswerBody;
 pub use body::{Body, BoxError, SentBody};
 pub use builder::{BuildError, ClientBuilder, Http2};
+pub use check::{Check, CheckReport, CheckVerdict, CheckedEndpoint};
 pub use client::Client;
 #[cfg(feature = "regions")]
 pub use discover::Regions;
@@ -64,3 +68,8 @@ pub use prober::Probe;
 pub use record::{Attempt, Record};
 pub use request::RequestBuilder;
 pub use set::EndpointStatus;
+
+#[cfg(feature = "tower")]
+pub use self::tower::{
+    ConnectCauses, ConnectErrors, Evidence, Failover, FailoverLayer, NothingProven, RequestOptions, TransportFailure,
+};

@@ -277,7 +277,7 @@ pub(crate) struct Upgraded {
 }
 
 /// A request's path: relative to every endpoint's URL, with a query if there is one.
-fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
+pub(crate) fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
     if path.contains("://") && Url::parse(path).is_ok_and(|url| url.has_host()) {
         return Err(Error::builder(format!(
             "`{path}` is a whole URL: the endpoints are the client's, a request has a path"

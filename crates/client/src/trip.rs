@@ -21,7 +21,7 @@ use crate::answer::Answer;
 use crate::answer_body::AnswerBody;
 use crate::call::Call;
 use crate::carrier::{Carrier, Ready, Wanted};
-use crate::endpoint::Table;
+use crate::endpoint::{Endpoint, Table};
 use crate::error::Error;
 use crate::observe::Observed;
 use crate::record::{Detail, Record};
@@ -32,7 +32,7 @@ use dials::Dials;
 
 /// What sends requests: what is shared by all of them, and what carries them.
 pub(crate) struct Engine<C> {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) carrier: C,
 }
 
@@ -46,6 +46,8 @@ struct Trip<'e, C: Carrier> {
     /// Where a server said which regions may serve the request: these.
     allowed: Option<Table>,
     details: Vec<Detail>,
+    /// The endpoint of each attempt.
+    tried: Vec<Arc<Endpoint>>,
     started: Instant,
     /// When the whole request must be over, since it began.
     deadline: Option<Duration>,
@@ -103,6 +105,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
             table,
             allowed: None,
             details: Vec::new(),
+            tried: Vec::new(),
             started: Instant::now(),
             deadline: facts.caller_deadline.into_iter().chain(shared.policy.deadline()).min(),
             dials: Dials::default(),
@@ -145,7 +148,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn attempt_over(&mut self, attempt: u32, outcome: &Outcome, verdict: Verdict) {
         let index = attempt as usize - 1;
         let (shared, detail) = (&self.engine.shared, &self.details[index]);
-        shared.set.attempt_over(&detail.endpoint, outcome, shared.uptime(), shared.policy.retry_after_cap());
+        shared.set.attempt_over(&self.tried[index], outcome, shared.uptime(), shared.policy.retry_after_cap());
         let Some(session) = &self.session else { return };
         if let Some(record) = session.record().attempts.get(index) {
             self.observed.attempt_over(shared, record, detail, verdict);
@@ -186,13 +189,9 @@ impl<'e, C: Carrier> Trip<'e, C> {
     ) -> Option<Won<C::Conn>> {
         let endpoint = Arc::clone(&self.table[endpoint as usize]);
         self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
-        self.details.push(Detail {
-            endpoint: Arc::clone(&endpoint),
-            address: None,
-            reused: false,
-            written_bytes: None,
-            message: None,
-        });
+        let label = Arc::clone(&endpoint.label);
+        self.details.push(Detail { endpoint: label, address: None, reused: false, written_bytes: None, message: None });
+        self.tried.push(Arc::clone(&endpoint));
         let wanted = self.wanted();
         if let Some(ready) = self.engine.carrier.take(&endpoint, wanted) {
             return Some(Won { attempt, ready, head_by });
@@ -249,7 +248,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let record = self.close();
         let is_answered = matches!(record.verdict(), Some(Verdict::Done(_)));
         let answer = self.held.take().map(|held| {
-            let endpoint = Arc::clone(&self.details[held.attempt as usize - 1].endpoint);
+            let endpoint = Arc::clone(&self.tried[held.attempt as usize - 1]);
             Answer::new(held.response, record.clone(), endpoint, &self.engine.shared, self.call)
         });
         match answer {
@@ -262,7 +261,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn close(&mut self) -> Record {
         let core = self.session.take().expect("the session lives until the trip ends").into_record();
         let shared = &self.engine.shared;
-        shared.set.request_over(&core, &self.details, shared.uptime());
+        shared.set.request_over(&core, &self.tried, shared.uptime());
         let record = Record::new(core, self.details.clone());
         self.observed.request_over(shared, &record);
         record

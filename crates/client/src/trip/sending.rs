@@ -42,7 +42,7 @@ impl<C: Carrier> Trip<'_, C> {
     async fn redial(&mut self, attempt: u32, head_by: Option<Duration>) -> Result<Ready<C::Conn>, DialError> {
         let connect_by = self.now().saturating_add(self.engine.shared.policy.connect_timeout());
         let by = self.at(head_by.map_or(connect_by, |head_by| head_by.min(connect_by)));
-        let endpoint = Arc::clone(&self.details[attempt as usize - 1].endpoint);
+        let endpoint = Arc::clone(&self.tried[attempt as usize - 1]);
         let wanted = if self.call.is_upgrade { Wanted::Switchable } else { Wanted::Careful };
         self.dials.start(&self.engine.carrier, attempt, endpoint, wanted, by, head_by);
         self.dials.next(None).await.expect("one dial was started").result
@@ -55,11 +55,15 @@ impl<C: Carrier> Trip<'_, C> {
         head_by: Option<Duration>,
     ) -> Result<Response<AnswerBody>, ExchangeError> {
         let shared = &self.engine.shared;
-        let endpoint = Arc::clone(&self.details[attempt as usize - 1].endpoint);
+        let endpoint = Arc::clone(&self.tried[attempt as usize - 1]);
         let request = match self.call.request(shared, &endpoint) {
             Ok(request) => request,
             Err(why) => return Err(unsendable(why)),
         };
+        // An attempt that was answered early may have read on behind the verdict.
+        if !self.is_body_whole() {
+            return Err(unsendable("part of the body was read for the attempt before this one".to_owned()));
+        }
         let respond_by = self.now().saturating_add(shared.policy.response_timeout());
         let by = head_by.map_or(respond_by, |head_by| head_by.min(respond_by));
         let by = self.deadline.map_or(by, |deadline| deadline.min(by));

@@ -2,5 +2,7 @@
 
 mod decide;
 mod orders;
+mod presets;
 mod session;
 mod text;
+mod words;
