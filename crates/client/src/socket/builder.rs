@@ -149,8 +149,8 @@ impl SocketBuilder {
         self
     }
 
-    /// Tells which event it is by its arguments, so that one which two connections bring is delivered once. By default the
-    /// field `eventId` of the first argument.
+    /// Tells which event it is by its arguments, so that one which the old and the new connection bring while the socket goes
+    /// over to a better server is delivered once. By default the field `eventId` of the first argument.
     pub fn event_id(mut self, id: impl Fn(&[Value]) -> Option<String> + Send + Sync + 'static) -> Self {
         self.event_id = Arc::new(id);
         self

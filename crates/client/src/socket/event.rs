@@ -167,7 +167,9 @@ const IDS_MAX: usize = 1024;
 /// Bytes of an id that is remembered. A longer one is no id but a body, and 1024 of them would be a leak.
 const ID_BYTES_MAX: usize = 256;
 
-/// Knows events again that a second connection brings. One connection may bring an id twice: that is the server's own will.
+/// Knows events again that a second connection brings while the first is still there. One connection may bring an id twice:
+/// that is the server's own will. Servers that count their events begin anew when they are started, so nothing is known again
+/// once the connection that brought it was lost.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     first: HashMap<String, u64>,
@@ -191,6 +193,12 @@ impl Seen {
         self.first.insert(id.to_owned(), connection);
         self.order.push_back(id.to_owned());
         true
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.first.clear();
+        self.order.clear();
     }
 }
 

@@ -95,6 +95,21 @@ async fn a_lost_connection_is_replaced_at_the_next_server_with_join_and_one_catc
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_counts_its_events_anew_after_a_restart_is_heard() {
+    let (world, mut a, _b) = World::new(ROOM);
+    let (got, handler) = recorder();
+    let _socket = world.socketio().on("e", handler).open().unwrap();
+    for _ in 0..2 {
+        let mut peer = a.recv().await.unwrap();
+        peer.open().await;
+        peer.say(r#"42["e",{"eventId":"1"}]"#).await;
+        peer.say("2").await;
+        peer.expect("3").await;
+    }
+    assert_eq!(got.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_whose_connection_broke_before_the_answer_is_unknown_and_not_repeated() {
     let (world, mut a, mut b) = World::new(ROOM);
     let socket = world.socketio().open().unwrap();

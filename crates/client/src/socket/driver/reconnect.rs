@@ -44,6 +44,7 @@ impl Driver {
         if let Some(successor) = self.successor.take() {
             return self.promote(successor.connection, Cause::Lost, now);
         }
+        self.seen.clear();
         // One that lasted is looked for again at once. One that breaks as soon as it stands, or was ended by the server's own
         // will, would be a loop without pauses.
         let lasted = now.duration_since(since) >= self.setup.limits.reconnect_delay && ending != Ending::ByServer;
