@@ -32,6 +32,8 @@ mod direct;
 mod discover;
 mod endpoint;
 mod error;
+#[cfg(feature = "classworks")]
+pub mod kv;
 mod observe;
 mod pool;
 mod prober;
@@ -63,6 +65,8 @@ pub use client::Client;
 pub use discover::Regions;
 pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
 pub use error::Error;
+#[cfg(feature = "classworks")]
+pub use kv::KvProvider;
 pub use observe::{Observer, RequestOver};
 pub use prober::Probe;
 pub use record::{Attempt, Record};

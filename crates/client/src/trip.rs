@@ -5,7 +5,7 @@
 
 mod dials;
 mod discovering;
-mod reading;
+pub(crate) mod reading;
 mod sending;
 
 use std::sync::Arc;
