@@ -1,5 +1,8 @@
 //! Sets a client up, and says all that is wrong with it at once.
 
+#[cfg(feature = "tower")]
+mod layer;
+
 use std::fmt;
 use std::hash::RandomState;
 use std::path::Path;
@@ -331,12 +334,13 @@ impl ClientBuilder {
         let probe = self.probe.take().or_else(|| default_for(policy.order()));
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
         let shared = self.shared(policy, urls, &scopes, proxies, trusted);
-        let engine = Arc::new(Engine { shared, carrier });
+        let engine = Arc::new(Engine { shared: Arc::new(shared), carrier });
         Ok(Client::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
     }
 
     fn shared(self, policy: Policy, urls: Vec<Url>, scopes: &[u32], proxies: Proxies, trusted: TrustedHosts) -> Shared {
-        let circuit = self.circuit.unwrap_or_else(|| Some(circuit_for(policy.order())));
+        let by_order = || (policy.order() != Order::Priority).then(CircuitPolicy::default);
+        let circuit = self.circuit.unwrap_or_else(by_order).unwrap_or_else(never_sheds);
         let maker = Maker { proxies, circuit, idle_max: self.idle_max, idle_timeout: self.idle_timeout };
         let seeds = RandomState::new();
         let endpoint = |(at, url): (usize, Url)| Arc::new(maker.endpoint(url, scopes[at], true, at as u64));
@@ -443,14 +447,10 @@ impl ClientBuilder {
     }
 }
 
-/// What is remembered of failures where the caller does not say it.
-fn circuit_for(order: Order) -> CircuitPolicy {
-    if order != Order::Priority {
-        return CircuitPolicy::default();
-    }
-    // It never opens; it is there for what a server asks for itself.
+/// A circuit that knows only what servers ask for themselves, by `Retry-After`.
+fn never_sheds() -> CircuitPolicy {
     let parts = CircuitParts { failures: u32::MAX, ..CircuitParts::default() };
-    CircuitPolicy::try_new(parts).expect("any number of failures from 2 is allowed")
+    CircuitPolicy::try_new(parts).expect("the default with more failures is valid")
 }
 
 /// How regions are asked for where the caller named no other way.

@@ -32,7 +32,7 @@ use dials::Dials;
 
 /// What sends requests: what is shared by all of them, and what carries them.
 pub(crate) struct Engine<C> {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) carrier: C,
 }
 
@@ -262,7 +262,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let core = self.session.take().expect("the session lives until the trip ends").into_record();
         let shared = &self.engine.shared;
         shared.set.request_over(&core, &self.tried, shared.uptime());
-        let record = Record::new(core, self.details.clone());
+        let record = Record::new(core, std::mem::take(&mut self.details));
         self.observed.request_over(shared, &record);
         record
     }
@@ -278,7 +278,17 @@ impl<C: Carrier> Drop for Trip<'_, C> {
             self.details[attempt as usize - 1].address = address;
         }
         let now = self.now();
-        self.session().cancelled(now);
+        let session = self.session();
+        let attempts = session.record().attempts.iter();
+        let given_up: Vec<_> =
+            attempts.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
+        session.cancelled(now);
+        for attempt in given_up {
+            let ended = self.session().record().attempts.get(attempt as usize - 1).copied();
+            if let Some(ended) = ended {
+                self.attempt_over(attempt, &ended.outcome, ended.verdict);
+            }
+        }
         let _ = self.close();
     }
 }

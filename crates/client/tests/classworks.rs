@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use handover_client::kv::{KeyQuery, KvBuilder, KvCode, KvError, KvKind, KvProvider, SortBy};
 use handover_client::{
-    Client, ClientBuilder, FailbackParts, FailbackPolicy, Fate, KeyQuery, KvBuilder, KvCode, KvError, KvKind,
-    KvProvider, Observer, Order, Policy, PolicyParts, Probe, RequestOver, SortBy,
+    Client, ClientBuilder, FailbackParts, FailbackPolicy, Fate, Observer, Order, Policy, PolicyParts, Probe,
+    RequestOver,
 };
 use handover_testkit::{
     Act, Answer, DeadPort, End, KV_READ_ONLY_TOKEN, KV_TOKEN, KvFault, KvSeen, KvServer, KvStore, Origin, bounded,
