@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use handover_client::kv::{KeyQuery, KvBuilder, KvCode, KvError, KvKind, KvProvider, SortBy};
 use handover_client::{
-    Client, ClientBuilder, FailbackParts, FailbackPolicy, Fate, Observer, Order, Policy, PolicyParts, Probe,
-    RequestOver,
+    Ask, BoxFuture, Client, ClientBuilder, Discover, DiscoverError, FailbackParts, FailbackPolicy, Fate, Observer,
+    Order, Policy, PolicyParts, Probe, RequestOver,
 };
 use handover_testkit::{
     Act, Answer, DeadPort, End, KV_READ_ONLY_TOKEN, KV_TOKEN, KvFault, KvSeen, KvServer, KvStore, Origin, bounded,
@@ -102,13 +102,22 @@ async fn a_server_that_refuses_or_hangs_costs_its_time_and_the_next_one_serves()
     .await;
 }
 
+/// Knows of no other endpoint, so that a policy that asks tries the same one again.
+struct Nobody;
+
+impl Discover for Nobody {
+    fn discover<'a>(&'a self, _ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<url::Url>, DiscoverError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
 #[tokio::test]
 async fn kv_server_asks_once_and_does_not_rotate() {
     bounded(async {
         let (_, [server, _]) = pair().await;
         server.fail(503);
         // This policy would ask the same server again.
-        let persistent = plain().policy(Policy::regions()).failover_domains(["127.0.0.1"]);
+        let persistent = plain().policy(Policy::regions()).discover(Nobody);
         let builder = KvProvider::kv_server(&server.url()).token(KV_TOKEN).client(persistent);
         let error = built(builder).load_data("k").await.expect_err("fails");
         assert_eq!((error.code(), error.message()), (KvCode::NetworkError, "服务器内部错误"));
