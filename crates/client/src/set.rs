@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handover_core::health::{CircuitState, Election, Standing, offline};
+use handover_core::health::{Circuit, CircuitState, Election, Standing, offline};
 use handover_core::{Endpoints, Failure, Fault, Order, Outcome};
 use tokio::sync::watch;
 use url::Url;
@@ -34,7 +34,7 @@ pub struct EndpointStatus {
     pub url: Url,
     /// Whether it gets traffic: its circuit's word, and `Shedding` as long as a `Retry-After` of its own keeps it.
     pub circuit: CircuitState,
-    /// The newest measured time to an answer's head, of a probe or a request.
+    /// How long the newest probe that found it good took.
     pub latency: Option<Duration>,
     /// Whether requests go there first.
     pub is_elected: bool,
@@ -132,6 +132,11 @@ impl Set {
         self.elect(now);
     }
 
+    /// A probe ended without saying anything of the endpoint.
+    pub(crate) fn is_unknown(&self, endpoint: &Endpoint, now: Duration) {
+        endpoint.health().abandoned(now);
+    }
+
     /// Holds an election, where the order has one.
     pub(crate) fn elect(&self, now: Duration) {
         if !matches!(self.order, Order::Fastest | Order::Sticky) {
@@ -209,6 +214,12 @@ impl Health {
             Some(circuit) => circuit.state(now),
             None => CircuitState::Admitting,
         }
+    }
+
+    /// Whether its time of shedding is over and nobody has tried it since.
+    pub(crate) fn wants_trial(&self, now: Duration) -> bool {
+        let is_probing = |circuit: &Circuit| circuit.state(now) == CircuitState::Probing && circuit.admits(now);
+        self.circuit.as_ref().is_some_and(is_probing)
     }
 
     fn succeeded(&mut self, now: Duration) {
