@@ -88,17 +88,26 @@ impl Client {
         shared.bucket.as_ref().map(|bucket| bucket.available(shared.uptime()))
     }
 
-    pub(crate) fn default_headers(&self) -> &HeaderMap {
-        &self.0.default_headers
-    }
-
     pub(crate) fn engine(&self) -> &Arc<Engine<Direct>> {
         &self.0.engine
+    }
+
+    /// Adds what the request does not say itself.
+    fn add_default_headers(&self, headers: &mut HeaderMap) {
+        for name in self.0.default_headers.keys() {
+            if headers.contains_key(name) {
+                continue;
+            }
+            for value in self.0.default_headers.get_all(name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
     }
 
     pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         let shared = &self.0.engine.shared;
         self.0.prober.wake(&self.0.engine);
+        self.add_default_headers(&mut call.headers);
         if let Some(name) = &shared.request_id_header
             && !call.headers.contains_key(name)
         {
