@@ -49,6 +49,8 @@ mod proxy;
 mod record;
 mod redirect;
 mod request;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod set;
 mod shared;
 #[cfg(feature = "socket")]
@@ -81,6 +83,8 @@ pub use record::{Attempt, Record};
 pub use request::RequestBuilder;
 pub use set::EndpointStatus;
 
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::{ReqwestErrors, ReqwestTransport};
 #[cfg(feature = "tower")]
 pub use self::tower::{
     ConnectCauses, ConnectErrors, Evidence, Failover, FailoverLayer, NothingProven, RequestOptions, TransportFailure,

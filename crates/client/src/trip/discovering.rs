@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Limited};
 use url::{Position, Url};
 
 use super::{Engine, Trip, run};
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
 use crate::discover::credentials::forwarded;
 use crate::discover::{Ask, BoxFuture, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
@@ -87,7 +87,7 @@ impl<C: Carrier> Fetch for OneGet<'_, C> {
             let path = path.map_err(|error| DiscoverError::new(format!("the path cannot be asked: {error}")))?;
             let mut call = Call::new(Method::GET, path);
             (call.headers, call.opted_out, call.deadline) = (headers, true, Some(self.limit));
-            call.only = Some(self.endpoint(&url));
+            (call.only, call.purpose) = (Some(self.endpoint(&url)), Purpose::Discovery);
             let answer = run(self.engine, &call).await.map_err(|error| DiscoverError::new(error.to_string()))?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, FETCHED_BODY_BYTES_MAX).collect().await;
