@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use handover_wire::TrackedBody as _;
+use handover_wire::h2::H2Body;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -23,6 +24,7 @@ pub struct AnswerBody(Kind);
 enum Kind {
     Empty,
     H1(H1Body),
+    H2(Box<H2Body>),
     Other(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -51,6 +53,10 @@ impl AnswerBody {
         Self(Kind::H1(H1Body { incoming, conn: Some(conn), home: Arc::clone(home), sent }))
     }
 
+    pub(crate) fn of_h2(body: H2Body) -> Self {
+        if body.is_end_stream() { Self::empty() } else { Self(Kind::H2(Box::new(body))) }
+    }
+
     /// The body of another transport's answer.
     pub(crate) fn other<B>(body: B) -> Self
     where
@@ -71,7 +77,7 @@ impl AnswerBody {
     pub(crate) fn into_conn(self) -> Option<H1> {
         match self.0 {
             Kind::H1(mut body) => body.conn.take(),
-            Kind::Empty | Kind::Other(_) => None,
+            Kind::Empty | Kind::H2(_) | Kind::Other(_) => None,
         }
     }
 }
@@ -133,6 +139,7 @@ impl Body for AnswerBody {
         match &mut self.0 {
             Kind::Empty => Poll::Ready(None),
             Kind::H1(body) => body.poll_frame(cx),
+            Kind::H2(body) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
             Kind::Other(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -141,6 +148,7 @@ impl Body for AnswerBody {
         match &self.0 {
             Kind::Empty => true,
             Kind::H1(body) => body.incoming.is_end_stream(),
+            Kind::H2(body) => body.is_end_stream(),
             Kind::Other(body) => body.is_end_stream(),
         }
     }
@@ -149,6 +157,7 @@ impl Body for AnswerBody {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::H1(body) => body.incoming.size_hint(),
+            Kind::H2(body) => body.size_hint(),
             Kind::Other(body) => body.size_hint(),
         }
     }
@@ -158,7 +167,7 @@ impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Kind::Empty => "AnswerBody(empty)",
-            Kind::H1(_) | Kind::Other(_) => "AnswerBody",
+            Kind::H1(_) | Kind::H2(_) | Kind::Other(_) => "AnswerBody",
         })
     }
 }

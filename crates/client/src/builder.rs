@@ -1,12 +1,15 @@
 //! Sets a client up, and says all that is wrong with it at once.
 
+#[cfg(feature = "tower")]
+mod layer;
+
 use std::fmt;
 use std::hash::RandomState;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handover_core::health::{CircuitPolicy, Election, FailbackPolicy};
+use handover_core::health::{CircuitParts, CircuitPolicy, Election, FailbackPolicy};
 use handover_core::{Order, Policy, PolicyParts, TokenBucket};
 use handover_wire::dial::{Dialer, Identity, TlsRoots};
 use http::header::USER_AGENT;
@@ -67,6 +70,7 @@ pub struct ClientBuilder {
     body_idle_timeout: Duration,
     redirects: u32,
     trusted: Vec<String>,
+    credentials: Vec<HeaderName>,
     discover: Option<Arc<dyn Discover>>,
     domains: Option<Vec<Box<str>>>,
     scopes: Vec<Vec<String>>,
@@ -107,6 +111,7 @@ impl Default for ClientBuilder {
             body_idle_timeout: BODY_IDLE_TIMEOUT,
             redirects: 0,
             trusted: Vec::new(),
+            credentials: Vec::new(),
             discover: None,
             domains: None,
             scopes: Vec::new(),
@@ -155,9 +160,10 @@ impl ClientBuilder {
         self
     }
 
-    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory. Default: none
-    /// where the order is [`Order::Priority`], so that a first endpoint that is back serves the very next request (a dead
-    /// one costs each request a refused dial or `dial_stagger`); [`CircuitPolicy::default`] elsewhere.
+    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory, not even of
+    /// `Retry-After`. Default: where the order is [`Order::Priority`], failures shed nobody, so that a first endpoint that is
+    /// back serves the very next request (a dead one costs each request a refused dial or `dial_stagger`), and `Retry-After`
+    /// is obeyed; [`CircuitPolicy::default`] elsewhere.
     pub fn circuit(mut self, circuit: Option<CircuitPolicy>) -> Self {
         self.circuit = Some(circuit);
         self
@@ -269,6 +275,13 @@ impl ClientBuilder {
         self
     }
 
+    /// A field that says who asks, and so goes to the endpoints' and trusted hosts only; besides `Authorization`, `Cookie`,
+    /// `X-App-Token`, `X-Site-Key`, `X-Api-Key`, and every value that is marked as sensitive.
+    pub fn credential_header(mut self, name: HeaderName) -> Self {
+        self.credentials.push(name);
+        self
+    }
+
     /// Who knows further endpoints, for a policy that asks ([`PolicyParts::discover`]). It is asked for every endpoint,
     /// in whatever domain, unless [`failover_domains`](Self::failover_domains) says otherwise.
     pub fn discover(mut self, discover: impl Discover) -> Self {
@@ -326,19 +339,17 @@ impl ClientBuilder {
         if !self.problems.is_empty() {
             return Err(BuildError(self.problems));
         }
-        let dialer = Dialer::new(roots);
-        let dialer = if self.http2 == Http2::Never { dialer } else { dialer.offering_http2() };
-        let carrier = Direct::new(dialer, self.http2);
+        let carrier = Direct::new(Dialer::new(roots), self.http2);
         let probe = self.probe.take().or_else(|| default_for(policy.order()));
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
         let shared = self.shared(policy, urls, &scopes, proxies, trusted);
-        let engine = Arc::new(Engine { shared, carrier });
+        let engine = Arc::new(Engine { shared: Arc::new(shared), carrier });
         Ok(Client::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
     }
 
     fn shared(self, policy: Policy, urls: Vec<Url>, scopes: &[u32], proxies: Proxies, trusted: TrustedHosts) -> Shared {
         let by_order = || (policy.order() != Order::Priority).then(CircuitPolicy::default);
-        let circuit = self.circuit.unwrap_or_else(by_order);
+        let circuit = self.circuit.unwrap_or_else(by_order).unwrap_or_else(never_sheds);
         let maker = Maker { proxies, circuit, idle_max: self.idle_max, idle_timeout: self.idle_timeout };
         let seeds = RandomState::new();
         let endpoint = |(at, url): (usize, Url)| Arc::new(maker.endpoint(url, scopes[at], true, at as u64));
@@ -422,6 +433,7 @@ impl ClientBuilder {
                 self.problems.push(problem);
             }
         }
+        std::mem::take(&mut self.credentials).into_iter().for_each(|name| trusted.credential(name));
         trusted
     }
 
@@ -443,6 +455,12 @@ impl ClientBuilder {
         }
         scopes
     }
+}
+
+/// A circuit that knows only what servers ask for themselves, by `Retry-After`.
+fn never_sheds() -> CircuitPolicy {
+    let parts = CircuitParts { failures: u32::MAX, ..CircuitParts::default() };
+    CircuitPolicy::try_new(parts).expect("the default with more failures is valid")
 }
 
 /// How regions are asked for where the caller named no other way.

@@ -11,6 +11,17 @@ use crate::body::{Body, SentBody};
 use crate::endpoint::Endpoint;
 use crate::shared::Shared;
 
+/// Who wants a request. What the client asks for itself pays nothing into the budget and is shown to no observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A caller.
+    Request,
+    /// A request that looks for more endpoints.
+    Discovery,
+    /// A probe, which says itself what it found out: its answer alone would count it twice, or for the contrary.
+    Probe,
+}
+
 /// One request, before it has an endpoint.
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -30,6 +41,7 @@ pub(crate) struct Call {
     pub(crate) only: Option<Arc<Endpoint>>,
     /// It asks for another protocol on its connection.
     pub(crate) is_upgrade: bool,
+    pub(crate) purpose: Purpose,
     pub(crate) extensions: Extensions,
 }
 
@@ -48,6 +60,7 @@ impl Call {
             attempt_timeout: None,
             only: None,
             is_upgrade: false,
+            purpose: Purpose::Request,
             extensions: Extensions::new(),
         }
     }
@@ -80,13 +93,13 @@ impl Call {
 }
 
 /// Makes a request absolute, as HTTP/2 and other transports want it: scheme and authority in the URI, and no `Host`.
-pub(crate) fn absolute<B>(request: &mut Request<B>, endpoint: &Endpoint) {
+pub(crate) fn absolute<B>(request: &mut Request<B>, endpoint: &Endpoint) -> Result<(), String> {
     let host = request.headers_mut().remove(HOST).unwrap_or_else(|| endpoint.host.clone());
+    let authority = Authority::try_from(host.as_bytes());
+    let authority = authority.map_err(|error| format!("the field Host is no authority: {error}"))?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(if endpoint.url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = Authority::try_from(host.as_bytes()).ok();
-    if parts.authority.is_none() {
-        parts.scheme = None;
-    }
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| format!("the request has no address: {error}"))?;
+    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
 use crate::client::Client;
-use crate::endpoint::{Endpoint, basic};
+use crate::endpoint::{Endpoint, basic, without_credentials};
 use crate::error::Error;
 use crate::record::Record;
 
@@ -45,11 +45,7 @@ pub struct RequestBuilder {
 
 impl RequestBuilder {
     pub(crate) fn new(client: &Client, method: Method, path: &str) -> Self {
-        let call = path_and_query(path).map(|path| {
-            let mut call = Call::new(method, path);
-            call.headers = client.default_headers().clone();
-            call
-        });
+        let call = path_and_query(path).map(|path| Call::new(method, path));
         Self { client: client.clone(), call }
     }
 
@@ -222,7 +218,10 @@ impl RequestBuilder {
     }
 
     /// Only this endpoint, which must be one of the client's or have been found by it.
-    #[allow(dead_code, reason = "for what speaks with one endpoint over several requests")]
+    #[cfg_attr(
+        not(feature = "socket"),
+        allow(dead_code, reason = "for what speaks with one endpoint over several requests")
+    )]
     pub(crate) fn only_endpoint(self, endpoint: &Arc<Endpoint>) -> Self {
         self.with(|call| {
             call.only = Some(Arc::clone(endpoint));
@@ -244,7 +243,7 @@ impl RequestBuilder {
     }
 
     /// Asks to switch to another protocol, with failover; `101` is the answer.
-    #[allow(dead_code, reason = "for sockets")]
+    #[cfg_attr(not(feature = "socket"), allow(dead_code, reason = "for sockets"))]
     pub(crate) async fn upgrade(self, protocol: &'static str) -> Result<Upgraded, Error> {
         let mut call = self.call?;
         call.is_upgrade = true;
@@ -263,7 +262,6 @@ impl RequestBuilder {
 }
 
 /// A connection that switched protocols.
-#[allow(dead_code, reason = "for sockets")]
 pub(crate) struct Upgraded {
     pub(crate) io: Stream,
     /// What came behind the answer's head; read before `io`.
@@ -274,10 +272,11 @@ pub(crate) struct Upgraded {
 }
 
 /// A request's path: relative to every endpoint's URL, with a query if there is one.
-fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
+pub(crate) fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
     if path.contains("://") && Url::parse(path).is_ok_and(|url| url.has_host()) {
+        let shown = without_credentials(path);
         return Err(Error::builder(format!(
-            "`{path}` is a whole URL: the endpoints are the client's, a request has a path"
+            "`{shown}` is a whole URL: the endpoints are the client's, a request has a path"
         )));
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
