@@ -1,12 +1,15 @@
 //! Sets a client up, and says all that is wrong with it at once.
 
+#[cfg(feature = "tower")]
+mod layer;
+
 use std::fmt;
 use std::hash::RandomState;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handover_core::health::{CircuitPolicy, Election, FailbackPolicy};
+use handover_core::health::{CircuitParts, CircuitPolicy, Election, FailbackPolicy};
 use handover_core::{Order, Policy, PolicyParts, TokenBucket};
 use handover_wire::dial::{Dialer, Identity, TlsRoots};
 use http::header::USER_AGENT;
@@ -155,9 +158,10 @@ impl ClientBuilder {
         self
     }
 
-    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory. Default: none
-    /// where the order is [`Order::Priority`], so that a first endpoint that is back serves the very next request (a dead
-    /// one costs each request a refused dial or `dial_stagger`); [`CircuitPolicy::default`] elsewhere.
+    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory, not even of
+    /// `Retry-After`. Default: where the order is [`Order::Priority`], failures shed nobody, so that a first endpoint that is
+    /// back serves the very next request (a dead one costs each request a refused dial or `dial_stagger`), and `Retry-After`
+    /// is obeyed; [`CircuitPolicy::default`] elsewhere.
     pub fn circuit(mut self, circuit: Option<CircuitPolicy>) -> Self {
         self.circuit = Some(circuit);
         self
@@ -330,13 +334,13 @@ impl ClientBuilder {
         let probe = self.probe.take().or_else(|| default_for(policy.order()));
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
         let shared = self.shared(policy, urls, &scopes, proxies, trusted);
-        let engine = Arc::new(Engine { shared, carrier });
+        let engine = Arc::new(Engine { shared: Arc::new(shared), carrier });
         Ok(Client::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
     }
 
     fn shared(self, policy: Policy, urls: Vec<Url>, scopes: &[u32], proxies: Proxies, trusted: TrustedHosts) -> Shared {
         let by_order = || (policy.order() != Order::Priority).then(CircuitPolicy::default);
-        let circuit = self.circuit.unwrap_or_else(by_order);
+        let circuit = self.circuit.unwrap_or_else(by_order).unwrap_or_else(never_sheds);
         let maker = Maker { proxies, circuit, idle_max: self.idle_max, idle_timeout: self.idle_timeout };
         let seeds = RandomState::new();
         let endpoint = |(at, url): (usize, Url)| Arc::new(maker.endpoint(url, scopes[at], true, at as u64));
@@ -441,6 +445,12 @@ impl ClientBuilder {
         }
         scopes
     }
+}
+
+/// A circuit that knows only what servers ask for themselves, by `Retry-After`.
+fn never_sheds() -> CircuitPolicy {
+    let parts = CircuitParts { failures: u32::MAX, ..CircuitParts::default() };
+    CircuitPolicy::try_new(parts).expect("the default with more failures is valid")
 }
 
 /// How regions are asked for where the caller named no other way.

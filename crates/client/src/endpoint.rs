@@ -44,15 +44,13 @@ pub(crate) struct Route {
 
 /// What is known of an endpoint's health.
 pub(crate) struct Health {
-    pub(crate) circuit: Option<Circuit>,
+    pub(crate) circuit: Circuit,
     /// How long the newest probe that found it good took.
     pub(crate) latency: Option<Duration>,
     /// Since when it has been good; `None` while it is not.
     pub(crate) good_since: Option<Duration>,
     /// Since its last success, nothing but failures.
     pub(crate) is_failing: bool,
-    /// It asked to be left alone until then (`Retry-After`). Remembered without a circuit too.
-    pub(crate) parked_until: Duration,
 }
 
 /// Why a text is no endpoint.
@@ -94,9 +92,7 @@ impl Endpoint {
         let prefix: Box<str> = url.path().trim_end_matches('/').into();
         let host = HeaderValue::from_str(&authority(&url)).expect("a URL's host and port are visible ASCII");
         let route = Route::new(&url, proxy);
-        let parked_until = Duration::ZERO;
-        let health =
-            Health { circuit: about.circuit, latency: None, good_since: None, is_failing: false, parked_until };
+        let health = Health { circuit: about.circuit, latency: None, good_since: None, is_failing: false };
         let (is_trusted, scope, pool) = (about.is_trusted, about.scope, Pool::new(about.idle_max, about.idle_timeout));
         let health = Mutex::new(health);
         Self { url, label, prefix, host, authorization, is_trusted, scope, route, pool, health }
@@ -135,7 +131,7 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct About {
     pub(crate) is_trusted: bool,
     pub(crate) scope: u32,
-    pub(crate) circuit: Option<Circuit>,
+    pub(crate) circuit: Circuit,
     pub(crate) idle_max: usize,
     pub(crate) idle_timeout: Duration,
 }
@@ -154,6 +150,11 @@ impl Route {
         let tag = format!("{}:{port}", url.host_str().unwrap_or_default()).into_boxed_str();
         let node = proxy.unwrap_or(DialNode { tag, kind: NodeKind::Origin { tls }, host, port, credentials: None });
         Self { node, target }
+    }
+
+    /// Whether a handshake on the way wants certificates to trust.
+    pub(crate) fn needs_certificates(&self) -> bool {
+        self.target.tls || matches!(self.node.kind, NodeKind::Https)
     }
 }
 
@@ -222,7 +223,13 @@ mod tests {
     use super::*;
 
     fn endpoint(text: &str) -> Endpoint {
-        let about = About { is_trusted: true, scope: 0, circuit: None, idle_max: 0, idle_timeout: Duration::ZERO };
+        let about = About {
+            is_trusted: true,
+            scope: 0,
+            circuit: Circuit::new(&Default::default(), 0),
+            idle_max: 0,
+            idle_timeout: Duration::ZERO,
+        };
         Endpoint::new(Endpoint::parse(text).expect("valid"), None, about)
     }
 

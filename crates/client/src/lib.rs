@@ -26,11 +26,14 @@ mod body;
 mod builder;
 mod call;
 mod carrier;
+mod check;
 mod client;
 mod direct;
 mod discover;
 mod endpoint;
 mod error;
+#[cfg(feature = "classworks")]
+pub mod kv;
 mod observe;
 mod pool;
 mod prober;
@@ -40,6 +43,10 @@ mod redirect;
 mod request;
 mod set;
 mod shared;
+#[cfg(feature = "socket")]
+pub mod socket;
+#[cfg(feature = "tower")]
+mod tower;
 mod trip;
 
 pub use handover_core::health::{CircuitParts, CircuitPolicy, CircuitState, FailbackParts, FailbackPolicy};
@@ -52,13 +59,21 @@ pub use answer::Answer;
 pub use answer_body::AnswerBody;
 pub use body::{Body, BoxError, SentBody};
 pub use builder::{BuildError, ClientBuilder, Http2};
+pub use check::{Check, CheckReport, CheckVerdict, CheckedEndpoint};
 pub use client::Client;
 #[cfg(feature = "regions")]
 pub use discover::Regions;
 pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
 pub use error::Error;
+#[cfg(feature = "classworks")]
+pub use kv::KvProvider;
 pub use observe::{Observer, RequestOver};
 pub use prober::Probe;
 pub use record::{Attempt, Record};
 pub use request::RequestBuilder;
 pub use set::EndpointStatus;
+
+#[cfg(feature = "tower")]
+pub use self::tower::{
+    ConnectCauses, ConnectErrors, Evidence, Failover, FailoverLayer, NothingProven, RequestOptions, TransportFailure,
+};

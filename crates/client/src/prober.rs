@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
+use crate::check::unmet;
 use crate::endpoint::Endpoint;
 use crate::trip::{Engine, run};
 
@@ -31,7 +32,7 @@ pub struct Probe {
 }
 
 /// Largest body of a probe's answer that is looked at, in bytes: a health document is a few hundred.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 impl Probe {
     /// `GET` this path: good is an answer of 2xx within 3 s, asked every 30 s. A status of 5xx is a verdict, not a sign
@@ -110,10 +111,8 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         // Under a grace or a cap nothing but time makes the difference.
         strong.shared.set.elect(now);
-        let changes = strong.shared.set.endpoints().iter().filter_map(|endpoint| {
-            let health = endpoint.health();
-            health.circuit.as_ref().and_then(|circuit| circuit.next_change(now))
-        });
+        let endpoints = strong.shared.set.endpoints().iter();
+        let changes = endpoints.filter_map(|endpoint| endpoint.health().circuit.next_change(now));
         let soonest = changes.map(|due| due.saturating_sub(now).max(PAUSE_MIN)).min().unwrap_or(probe.interval);
         let wait = soonest.min(next_round.saturating_duration_since(Instant::now())).min(ELECTION_INTERVAL);
         drop(strong);
@@ -165,23 +164,7 @@ async fn is_good<C: Carrier>(engine: &Engine<C>, call: &Call, probe: &Probe) -> 
     let (_, body) = answer.into_parts();
     // A body that breaks off or does not end is not what was expected either.
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else { return Some(false) };
-    Some(holds(&body.to_bytes(), &probe.expect))
-}
-
-/// Whether a JSON body says what is expected.
-#[cfg(feature = "json")]
-pub(crate) fn holds(body: &[u8], expect: &[(String, String)]) -> bool {
-    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
-    expect.iter().all(|(pointer, value)| match json.pointer(pointer) {
-        Some(serde_json::Value::String(found)) => found == value,
-        Some(found) => found.to_string() == *value,
-        None => false,
-    })
-}
-
-#[cfg(not(feature = "json"))]
-pub(crate) fn holds(_body: &[u8], expect: &[(String, String)]) -> bool {
-    expect.is_empty()
+    Some(unmet(&body.to_bytes(), &probe.expect).is_none())
 }
 
 /// The order in which a client that named no probe needs one all the same.

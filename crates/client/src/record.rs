@@ -283,6 +283,6 @@ impl Attempt<'_> {
 
 /// Milliseconds with three places.
 #[cfg(feature = "json")]
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     f64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }

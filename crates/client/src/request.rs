@@ -218,7 +218,10 @@ impl RequestBuilder {
     }
 
     /// Only this endpoint, which must be one of the client's or have been found by it.
-    #[allow(dead_code, reason = "for what speaks with one endpoint over several requests")]
+    #[cfg_attr(
+        not(feature = "socket"),
+        allow(dead_code, reason = "for what speaks with one endpoint over several requests")
+    )]
     pub(crate) fn only_endpoint(self, endpoint: &Arc<Endpoint>) -> Self {
         self.with(|call| {
             call.only = Some(Arc::clone(endpoint));
@@ -240,7 +243,7 @@ impl RequestBuilder {
     }
 
     /// Asks to switch to another protocol, with failover; `101` is the answer.
-    #[allow(dead_code, reason = "for sockets")]
+    #[cfg_attr(not(feature = "socket"), allow(dead_code, reason = "for sockets"))]
     pub(crate) async fn upgrade(self, protocol: &'static str) -> Result<Upgraded, Error> {
         let mut call = self.call?;
         call.is_upgrade = true;
@@ -270,7 +273,7 @@ pub(crate) struct Upgraded {
 }
 
 /// A request's path: relative to every endpoint's URL, with a query if there is one.
-fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
+pub(crate) fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
     if path.contains("://") && Url::parse(path).is_ok_and(|url| url.has_host()) {
         let shown = without_credentials(path);
         return Err(Error::builder(format!(

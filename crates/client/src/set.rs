@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handover_core::health::{Circuit, CircuitState, Election, Standing, offline};
+use handover_core::health::{CircuitState, Election, Standing, offline};
 use handover_core::{Endpoints, Failure, Fault, Order, Outcome};
 use tokio::sync::watch;
 use url::Url;
@@ -68,9 +68,7 @@ impl Set {
     }
 
     pub(crate) fn attempt_began(&self, endpoint: &Endpoint, now: Duration) {
-        if let Some(circuit) = &mut endpoint.health().circuit {
-            circuit.began(now);
-        }
+        endpoint.health().circuit.began(now);
     }
 
     /// An attempt is over: the endpoint's circuit hears of it.
@@ -79,7 +77,7 @@ impl Set {
         match outcome {
             Outcome::Answered { status, retry_after, .. } => {
                 if let Some(wait) = retry_after.filter(|_| is_refusal(*status)) {
-                    health.parked_until = health.parked_until.max(now.saturating_add(wait.min(cap)));
+                    health.circuit.park(now.saturating_add(wait.min(cap)));
                 }
                 if *status >= 500 { health.failed(now) } else { health.succeeded(now) }
             }
@@ -182,7 +180,7 @@ impl Set {
             let health = endpoint.health();
             EndpointStatus {
                 url: endpoint.url.clone(),
-                circuit: health.state(now),
+                circuit: health.circuit.state(now),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
                 idle_connections: endpoint.pool.idle_count(),
@@ -203,23 +201,9 @@ const fn is_refusal(status: u16) -> bool {
 }
 
 impl Health {
-    /// Whether it asked to be left alone, and that time is not over.
-    fn is_parked(&self, now: Duration) -> bool {
-        now < self.parked_until
-    }
-
-    fn state(&self, now: Duration) -> CircuitState {
-        match &self.circuit {
-            _ if self.is_parked(now) => CircuitState::Shedding,
-            Some(circuit) => circuit.state(now),
-            None => CircuitState::Admitting,
-        }
-    }
-
     /// Whether its time of shedding is over and nobody has tried it since.
     pub(crate) fn wants_trial(&self, now: Duration) -> bool {
-        let is_probing = |circuit: &Circuit| circuit.state(now) == CircuitState::Probing && circuit.admits(now);
-        self.circuit.as_ref().is_some_and(is_probing)
+        self.circuit.state(now) == CircuitState::Probing && self.circuit.admits(now)
     }
 
     fn succeeded(&mut self, now: Duration) {
@@ -227,22 +211,16 @@ impl Health {
             self.good_since = Some(now);
         }
         self.is_failing = false;
-        if let Some(circuit) = &mut self.circuit {
-            circuit.succeeded(now);
-        }
+        self.circuit.succeeded(now);
     }
 
     fn failed(&mut self, now: Duration) {
         (self.is_failing, self.good_since) = (true, None);
-        if let Some(circuit) = &mut self.circuit {
-            circuit.failed(now);
-        }
+        self.circuit.failed(now);
     }
 
     fn abandoned(&mut self, now: Duration) {
-        if let Some(circuit) = &mut self.circuit {
-            circuit.abandoned(now);
-        }
+        self.circuit.abandoned(now);
     }
 }
 
@@ -268,8 +246,7 @@ impl Endpoints for View<'_> {
     }
 
     fn admits(&self, index: usize) -> bool {
-        let health = self.table[index].health();
-        !health.is_parked(self.now) && health.circuit.as_ref().is_none_or(|circuit| circuit.admits(self.now))
+        self.table[index].health().circuit.admits(self.now)
     }
 
     fn scope(&self, index: usize) -> u32 {

@@ -5,7 +5,7 @@
 
 mod dials;
 mod discovering;
-mod reading;
+pub(crate) mod reading;
 mod sending;
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use dials::Dials;
 
 /// What sends requests: what is shared by all of them, and what carries them.
 pub(crate) struct Engine<C> {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) carrier: C,
 }
 
@@ -273,7 +273,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         if self.call.purpose != Purpose::Probe {
             shared.set.request_over(&core, &self.tried, shared.uptime());
         }
-        let record = Record::new(core, self.details.clone());
+        let record = Record::new(core, std::mem::take(&mut self.details));
         if self.call.purpose == Purpose::Request {
             self.observed.request_over(shared, &record);
         }
@@ -292,14 +292,14 @@ impl<C: Carrier> Drop for Trip<'_, C> {
         }
         let now = self.now();
         let session = self.session();
-        let begun = session.record().attempts.iter();
-        let under_way: Vec<_> = begun.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
+        let attempts = session.record().attempts.iter();
+        let given_up: Vec<_> =
+            attempts.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
         session.cancelled(now);
-        // Whoever waits for the end of one of them must not wait in vain, such as a circuit on trial.
-        for attempt in under_way {
-            let record = self.session().record().attempts.get(attempt as usize - 1).copied();
-            if let Some(record) = record {
-                self.attempt_over(attempt, &record.outcome, record.verdict);
+        for attempt in given_up {
+            let ended = self.session().record().attempts.get(attempt as usize - 1).copied();
+            if let Some(ended) = ended {
+                self.attempt_over(attempt, &ended.outcome, ended.verdict);
             }
         }
         let _ = self.close();

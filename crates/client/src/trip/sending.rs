@@ -60,6 +60,10 @@ impl<C: Carrier> Trip<'_, C> {
             Ok(request) => request,
             Err(why) => return Err(unsendable(why)),
         };
+        // An attempt that was answered early may have read on behind the verdict.
+        if !self.is_body_whole() {
+            return Err(unsendable("part of the body was read for the attempt before this one".to_owned()));
+        }
         let respond_by = self.now().saturating_add(shared.policy.response_timeout());
         let by = head_by.map_or(respond_by, |head_by| head_by.min(respond_by));
         let by = self.deadline.map_or(by, |deadline| deadline.min(by));
