@@ -70,6 +70,7 @@ pub struct ClientBuilder {
     body_idle_timeout: Duration,
     redirects: u32,
     trusted: Vec<String>,
+    credentials: Vec<HeaderName>,
     discover: Option<Arc<dyn Discover>>,
     domains: Option<Vec<Box<str>>>,
     scopes: Vec<Vec<String>>,
@@ -110,6 +111,7 @@ impl Default for ClientBuilder {
             body_idle_timeout: BODY_IDLE_TIMEOUT,
             redirects: 0,
             trusted: Vec::new(),
+            credentials: Vec::new(),
             discover: None,
             domains: None,
             scopes: Vec::new(),
@@ -273,6 +275,13 @@ impl ClientBuilder {
         self
     }
 
+    /// A field that says who asks, and so goes to the endpoints' and trusted hosts only; besides `Authorization`, `Cookie`,
+    /// `X-App-Token`, `X-Site-Key`, `X-Api-Key`, and every value that is marked as sensitive.
+    pub fn credential_header(mut self, name: HeaderName) -> Self {
+        self.credentials.push(name);
+        self
+    }
+
     /// Who knows further endpoints, for a policy that asks ([`PolicyParts::discover`]). It is asked for every endpoint,
     /// in whatever domain, unless [`failover_domains`](Self::failover_domains) says otherwise.
     pub fn discover(mut self, discover: impl Discover) -> Self {
@@ -424,6 +433,7 @@ impl ClientBuilder {
                 self.problems.push(problem);
             }
         }
+        std::mem::take(&mut self.credentials).into_iter().for_each(|name| trusted.credential(name));
         trusted
     }
 

@@ -86,10 +86,6 @@ impl Client {
         self.0.engine.shared.budget_available()
     }
 
-    pub(crate) fn default_headers(&self) -> &HeaderMap {
-        &self.0.default_headers
-    }
-
     /// Whether it asks its endpoints by itself how they are.
     #[cfg(feature = "socket")]
     pub(crate) fn is_probing(&self) -> bool {
@@ -101,7 +97,7 @@ impl Client {
     }
 
     /// Adds what the request does not say itself.
-    fn add_default_headers(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add_default_headers(&self, headers: &mut HeaderMap) {
         for name in self.0.default_headers.keys() {
             if headers.contains_key(name) {
                 continue;

@@ -20,6 +20,14 @@
 //!
 //! The decisions are taken by [`handover_core`], the same code that the gateway asks; a [`Record`] has all of them.
 
+#![cfg_attr(
+    not(all(feature = "classworks", feature = "gzip", feature = "reqwest", feature = "socket")),
+    allow(
+        dead_code,
+        reason = "what only one feature needs lies idle without it; the build with all of them is checked"
+    )
+)]
+
 mod answer;
 mod answer_body;
 mod body;
@@ -41,6 +49,8 @@ mod proxy;
 mod record;
 mod redirect;
 mod request;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod set;
 mod shared;
 #[cfg(feature = "socket")]
@@ -73,6 +83,8 @@ pub use record::{Attempt, Record};
 pub use request::RequestBuilder;
 pub use set::EndpointStatus;
 
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::{ReqwestErrors, ReqwestTransport};
 #[cfg(feature = "tower")]
 pub use self::tower::{
     ConnectCauses, ConnectErrors, Evidence, Failover, FailoverLayer, NothingProven, RequestOptions, TransportFailure,

@@ -262,7 +262,6 @@ impl RequestBuilder {
 }
 
 /// A connection that switched protocols.
-#[allow(dead_code, reason = "for sockets")]
 pub(crate) struct Upgraded {
     pub(crate) io: Stream,
     /// What came behind the answer's head; read before `io`.

@@ -292,14 +292,14 @@ impl<C: Carrier> Drop for Trip<'_, C> {
         }
         let now = self.now();
         let session = self.session();
-        let attempts = session.record().attempts.iter();
-        let given_up: Vec<_> =
-            attempts.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
+        let begun = session.record().attempts.iter();
+        let under_way: Vec<_> = begun.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
         session.cancelled(now);
-        for attempt in given_up {
-            let ended = self.session().record().attempts.get(attempt as usize - 1).copied();
-            if let Some(ended) = ended {
-                self.attempt_over(attempt, &ended.outcome, ended.verdict);
+        // Whoever waits for the end of one of them must not wait in vain, such as a circuit on trial.
+        for attempt in under_way {
+            let record = self.session().record().attempts.get(attempt as usize - 1).copied();
+            if let Some(record) = record {
+                self.attempt_over(attempt, &record.outcome, record.verdict);
             }
         }
         let _ = self.close();

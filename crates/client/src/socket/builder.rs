@@ -191,6 +191,13 @@ impl SocketBuilder {
         self
     }
 
+    /// How often in a minute it may go back to a better server, so that one which comes and goes does not take the socket with
+    /// it each time. 6; with 0 it never goes back while its connection lives.
+    pub fn failbacks_per_minute(mut self, most: u32) -> Self {
+        self.limits.failbacks_per_minute = most;
+        self
+    }
+
     /// How many messages may be under way or wait, and how many bytes they may have together. 1024, and 16 MiB. One more is an
     /// error at once.
     pub fn queue_max(mut self, messages: usize, bytes: usize) -> Self {

@@ -88,13 +88,15 @@ pub(crate) struct Driver {
 
     /// When the servers are asked again, if none is active and none is being asked.
     retry_at: Instant,
-    /// Who is asked last in the next round.
-    silent: Option<Url>,
+    /// Who is asked last in the next round: it fell silent, or its connection did not last.
+    last: Option<Url>,
     /// Rounds, or connections that did not last, in a row.
     failures: u32,
     /// Switches that failed in a row, and when the next may begin.
     switch_failures: u32,
     switch_at: Instant,
+    /// When it went back to a better server within the last minute, the newest last.
+    switches: VecDeque<Instant>,
     /// When to look for a better server at the latest.
     look_at: Instant,
     /// Better servers being asked whether they are back, and when they are to be asked again.
@@ -142,10 +144,11 @@ impl Driver {
             seen: Seen::default(),
             connections: 0,
             retry_at: now,
-            silent: None,
+            last: None,
             failures: 0,
             switch_failures: 0,
             switch_at: now,
+            switches: VecDeque::new(),
             look_at: now,
             asking: None,
             ask_at: now,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use handover_core::Fate;
+
 /// What is known of a message that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
@@ -65,6 +67,15 @@ impl SendError {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.known == Known::Unknown
+    }
+
+    /// The same in the client's words: [`Fate::NotSent`] or [`Fate::Unknown`].
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        match self.known {
+            Known::NotSent => Fate::NotSent,
+            Known::Unknown => Fate::Unknown,
+        }
     }
 
     /// As many messages wait as may wait. It was refused at once, and is not sent.

@@ -47,6 +47,7 @@ pub(crate) struct Limits {
     pub(crate) send: Duration,
     pub(crate) drain: Duration,
     pub(crate) failback_check: Duration,
+    pub(crate) failbacks_per_minute: u32,
     pub(crate) queue: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) message_bytes: usize,
@@ -68,6 +69,8 @@ impl Default for Limits {
             drain: Duration::from_secs(5),
             // A Socket.IO client knocks at a server that is away as often (`reconnectionDelayMax`).
             failback_check: Duration::from_secs(5),
+            // What the client's own failback policy allows: a connection that is made anew that often is still of use.
+            failbacks_per_minute: 6,
             // As many as tasks of one application may wait for at once; more is a caller that does not look at errors.
             queue: 1024,
             queue_bytes: 16 * 1024 * 1024,

@@ -273,6 +273,19 @@ async fn a_server_that_drops_each_connection_at_once_makes_no_busy_loop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_whose_connections_do_not_last_is_asked_after_the_others() {
+    let (world, mut a, mut b) = World::new(ROOM);
+    let socket = world.socketio().open().unwrap();
+    let mut peer = a.recv().await.unwrap();
+    peer.open().await;
+    peer.say("41").await;
+    let mut peer = b.recv().await.unwrap();
+    peer.open().await;
+    assert!(socket.connected().await);
+    assert_eq!(world.asked(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_nobody_can_reach_is_asked_again_with_growing_pauses() {
     let (world, _a, _b) = World::new(ROOM);
     world.set_up("a", false);

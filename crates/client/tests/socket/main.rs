@@ -37,7 +37,8 @@ async fn join(mut joining: Joining) -> Result<(), JoinError> {
 /// Pauses that suit servers that are back within a second.
 fn hasty(builder: SocketBuilder) -> SocketBuilder {
     let (first, longest) = (Duration::from_millis(20), Duration::from_millis(200));
-    builder.reconnect_delay(first, longest).failback_check(Duration::from_millis(100))
+    // Each kill of the first server is followed by a way back to it.
+    builder.reconnect_delay(first, longest).failback_check(Duration::from_millis(100)).failbacks_per_minute(1000)
 }
 
 /// Waits until the socket is connected to this server.

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use handover_client::SentBody;
-use handover_testkit::{BodyFraming, DeadPort, Origin, bounded, pattern_at};
+use handover_client::{Reason, SentBody, Verdict};
+use handover_testkit::{Act, BodyFraming, DeadPort, End, Origin, bounded, pattern_at};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
@@ -74,6 +74,25 @@ async fn a_body_that_is_empty_is_sent_as_none() {
     .await;
 }
 
+#[tokio::test]
+async fn a_body_in_one_piece_is_sent_again_and_a_stream_that_was_read_is_not() {
+    bounded(async {
+        let broken = Origin::scripted(|_| Act::EndAfter(u64::MAX, End::Fin)).await;
+        let origin = Origin::answering("hello").await;
+        let mut service = around(builder([broken.url(), origin.url()]), connect_errors(), Plain);
+        let full = Request::put("/").body(Full::<Bytes>::from("abc")).expect("valid");
+        service.call(full).await.expect("answered");
+        let string = Request::put("/").body("abc".to_owned()).expect("valid");
+        service.call(string).await.expect("answered");
+        let streamed = Request::put("/").body(stream(1, &Arc::default())).expect("valid");
+        let error = service.call(streamed).await.expect_err("it was read");
+        let verdict = error.record().and_then(|record| record.verdict());
+        assert_eq!(verdict, Some(Verdict::Stop(Reason::BodyConsumed)), "{error}");
+        assert!(origin.requests().iter().all(|seen| seen.body == b"abc") && origin.request_count() == 2);
+    })
+    .await;
+}
+
 /// Keeps the first request, as a client does that has queued it, and sends the others.
 #[derive(Clone, Default)]
 struct Hoarder {
@@ -92,11 +111,11 @@ impl Service<Request<SentBody>> for Hoarder {
 
     fn call(&mut self, request: Request<SentBody>) -> Self::Future {
         if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
-            *self.kept.lock().unwrap() = Some(request.into_body());
+            *self.kept.lock().expect("nobody panics with it") = Some(request.into_body());
             return Box::pin(std::future::pending());
         }
         // The first request's connection gets round to it, before the second one's body has left.
-        let (kept, response) = (self.kept.lock().unwrap().take(), Plain.call(request));
+        let (kept, response) = (self.kept.lock().expect("nobody panics with it").take(), Plain.call(request));
         Box::pin(async move {
             let mut kept = kept.expect("the first call left it");
             let late = kept.frame().await.expect("not at its end");
@@ -136,7 +155,7 @@ async fn a_request_that_is_dropped_takes_its_body_back() {
             _ = response => panic!("nobody answers"),
             () = tokio::task::yield_now() => {}
         }
-        let mut kept = hoarder.kept.lock().unwrap().take().expect("the call left it");
+        let mut kept = hoarder.kept.lock().expect("nobody panics with it").take().expect("the call left it");
         assert!(kept.frame().await.expect("not at its end").is_err());
         assert_eq!(asked.load(Ordering::Relaxed), 0);
     })

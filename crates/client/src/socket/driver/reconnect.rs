@@ -20,7 +20,7 @@ const JITTER: f64 = 0.5;
 impl Driver {
     /// Asks the servers, all of them.
     pub(super) fn start_round(&mut self) {
-        let plan = self.silent.take().map_or(Plan::Round, Plan::RoundWithLast);
+        let plan = self.last.take().map_or(Plan::Round, Plan::RoundWithLast);
         self.candidate = Some(Box::pin(establish(Arc::clone(&self.setup), plan)));
         self.tell(State::Connecting);
     }
@@ -46,11 +46,11 @@ impl Driver {
         }
         self.seen.clear();
         // One that lasted is looked for again at once. One that breaks as soon as it stands, or was ended by the server's own
-        // will, would be a loop without pauses.
+        // will, would be a loop without pauses, and the others come before it.
         let lasted = now.duration_since(since) >= self.setup.limits.reconnect_delay && ending != Ending::ByServer;
         let retry_in = if lasted { Duration::ZERO } else { self.pause_of(self.failures) };
         self.failures = if lasted { 0 } else { self.failures.saturating_add(1) };
-        self.silent = Some(endpoint.clone()).filter(|_| ending == Ending::Silence);
+        self.last = Some(endpoint.clone()).filter(|_| !lasted || ending == Ending::Silence);
         self.retry_at = now + retry_in;
         self.tell(State::Lost { endpoint, why, retry_in });
     }
@@ -87,7 +87,7 @@ impl Driver {
     pub(super) fn promote(&mut self, connection: Connection, cause: Cause, now: Instant) {
         let endpoint = connection.link.endpoint.clone();
         self.active = Some(connection);
-        self.silent = None;
+        self.last = None;
         self.tell(State::Connected { endpoint: endpoint.clone() });
         self.catch_up(endpoint, cause, now);
     }

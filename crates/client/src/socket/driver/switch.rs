@@ -20,6 +20,9 @@ use crate::socket::state::State;
 /// look at what the client knows, and sends nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What the cap on going back counts over.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// The longest that nothing is due.
 const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
@@ -52,8 +55,19 @@ impl Driver {
         self.look_at = now + LOOK_EVERY;
         let from = active.link.endpoint.clone();
         let Some(to) = self.setup.reach.better_than(&from) else { return };
+        if !self.may_go_back(now) {
+            return;
+        }
         self.candidate = Some(Box::pin(establish(Arc::clone(&self.setup), Plan::Only(to.clone()))));
         self.tell(State::Switching { from, to });
+    }
+
+    /// Whether it went back less often than it may within the last minute.
+    fn may_go_back(&mut self, now: Instant) -> bool {
+        while self.switches.front().is_some_and(|at| now.duration_since(*at) >= MINUTE) {
+            self.switches.pop_front();
+        }
+        self.switches.len() < usize::try_from(self.setup.limits.failbacks_per_minute).unwrap_or(usize::MAX)
     }
 
     /// Has those that would be better asked whether they are back.
@@ -124,6 +138,7 @@ impl Driver {
         }
         self.leave(Left { from: old.link.endpoint.clone(), lost_at: None });
         self.switch_failures = 0;
+        self.switches.push_back(now);
         // Bounded by itself, and nobody waits for it: the server learns that the client is gone, not that it broke.
         drop(tokio::spawn(old.link.close()));
         self.promote(successor.connection, Cause::Failback, now);

@@ -151,3 +151,23 @@ async fn an_old_connection_that_breaks_during_the_move_makes_it_at_once() {
     new.expect(r#"42["n",1]"#).await;
     sent.await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_and_goes_does_not_take_the_socket_with_it_each_time() {
+    let (world, mut a, mut b) = World::new(ROOM);
+    let (_socket, old) = at_b(&world, &mut b, |builder| builder).await;
+    world.elect(Some("a"));
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    let (mut back, mut serving) = (0, Some(old));
+    while let Ok(Some(mut peer)) = tokio::time::timeout_at(end, a.recv()).await {
+        peer.open().await;
+        // The move is done when the old one is told goodbye; then the better one breaks again.
+        while serving.as_mut().unwrap().hear().await.is_some() {}
+        back += 1;
+        drop(peer);
+        let mut peer = b.recv().await.unwrap();
+        peer.open().await;
+        serving = Some(peer);
+    }
+    assert_eq!(back, 6);
+}
