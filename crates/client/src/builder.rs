@@ -263,7 +263,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How many redirects are followed. Default: none.
+    /// How many redirects are followed, each with the time that the caller's deadline leaves. Default: none. None is
+    /// followed from `https` to `http`, and none with a body that can be sent once only. Credentials go to hosts that may
+    /// have them.
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = most;
         self

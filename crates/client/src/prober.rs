@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use handover_core::Order;
-
 use http::Method;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;

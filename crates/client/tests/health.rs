@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use handover_client::{
-    CircuitParts, CircuitPolicy, CircuitState, Client, ClientBuilder, FailbackParts, FailbackPolicy, Fault, Observer,
-    Order, Policy, PolicyParts, Probe, Reason, RequestOver, TokenBucket, Verdict,
+    CircuitParts, CircuitPolicy, CircuitState, Client, ClientBuilder, FailbackParts, FailbackPolicy, Observer, Order,
+    Policy, PolicyParts, Probe, RequestOver, TokenBucket,
 };
 use handover_testkit::{Act, Answer, Gate, Origin, bounded};
 use tokio::time::{Instant, sleep};
