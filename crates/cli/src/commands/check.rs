@@ -172,7 +172,7 @@ impl Progress {
     }
 
     fn show(&self) {
-        let Some(terminal) = &self.terminal else { return };
+        let Some(terminal) = self.terminal.as_ref().filter(|_| !self.waiting.is_empty()) else { return };
         let done = self.all - self.waiting.len();
         let line = format!("{done} of {} done, waiting for {}", self.all, self.waiting.join(", "));
         // One less than the width: some terminals go to the next line with the last character.

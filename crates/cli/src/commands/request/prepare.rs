@@ -66,6 +66,10 @@ fn builder(args: &RequestArgs, attempt_timeout: Option<Duration>, problems: &mut
     }
     if let Some(path) = &args.discover {
         builder = builder.discovery_path(path);
+        if args.policy != PolicyName::Regions {
+            // The id over all attempts is a word of the servers that this policy was made for.
+            builder = builder.request_id_header(None);
+        }
     }
     if args.shared_keys {
         builder = builder.dedup_scope(&args.endpoints);
