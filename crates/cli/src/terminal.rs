@@ -1,7 +1,8 @@
-//! What stdout can show: colours, width, characters; and what must be changed before it may be shown.
+//! What stdout and stderr can show: colours, width, characters; and what must be changed before it may be shown.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::exit::Exit;
@@ -11,7 +12,7 @@ const WIDTH: usize = 100;
 /// The narrowest width that is laid out for; below it lines wrap.
 const WIDTH_MIN: usize = 60;
 
-/// What stdout can show.
+/// What stdout or stderr can show.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
     /// Whether it shows colours.
@@ -23,6 +24,8 @@ pub(crate) struct Terminal {
     pub(crate) width: usize,
     /// Whether it shows more than ASCII.
     pub(crate) is_unicode: bool,
+    /// Whether a line can be written over.
+    pub(crate) can_overwrite: bool,
 }
 
 /// How a text is painted.
@@ -37,10 +40,19 @@ pub(crate) enum Paint {
 impl Terminal {
     /// Looks at stdout and the environment: `NO_COLOR`, `TERM`, `COLUMNS`, the locale.
     pub(crate) fn of_stdout() -> Self {
+        Self::of(io::stdout())
+    }
+
+    /// The same of stderr.
+    pub(crate) fn of_stderr() -> Self {
+        Self::of(io::stderr())
+    }
+
+    fn of(stream: impl IsTerminal + AsFd) -> Self {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let is_terminal = io::stdout().is_terminal();
+        let is_terminal = stream.is_terminal();
         let is_dumb = text("TERM").is_some_and(|term| term == "dumb");
-        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(stream).ok()).flatten();
         let columns = text("COLUMNS").and_then(|columns| columns.parse().ok());
         let is_cut = is_terminal || columns.is_some();
         let width = columns.or_else(|| size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0));
@@ -52,6 +64,7 @@ impl Terminal {
             is_cut,
             width: width.unwrap_or(WIDTH).max(WIDTH_MIN),
             is_unicode: !is_dumb && locale.is_none_or(is_utf8),
+            can_overwrite: is_terminal && !is_dumb,
         }
     }
 
@@ -172,7 +185,7 @@ mod tests {
     use super::*;
 
     fn terminal(is_unicode: bool) -> Terminal {
-        Terminal { has_colour: true, is_cut: true, width: 80, is_unicode }
+        Terminal { has_colour: true, is_cut: true, width: 80, is_unicode, can_overwrite: true }
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub struct ClientBuilder {
     body_idle_timeout: Duration,
     redirects: u32,
     trusted: Vec<String>,
+    credentials: Vec<HeaderName>,
     discover: Option<Arc<dyn Discover>>,
     domains: Option<Vec<Box<str>>>,
     scopes: Vec<Vec<String>>,
@@ -110,6 +111,7 @@ impl Default for ClientBuilder {
             body_idle_timeout: BODY_IDLE_TIMEOUT,
             redirects: 0,
             trusted: Vec::new(),
+            credentials: Vec::new(),
             discover: None,
             domains: None,
             scopes: Vec::new(),
@@ -158,9 +160,10 @@ impl ClientBuilder {
         self
     }
 
-    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory. Default: none
-    /// where the order is [`Order::Priority`], so that a first endpoint that is back serves the very next request (a dead
-    /// one costs each request a refused dial or `dial_stagger`); [`CircuitPolicy::default`] elsewhere.
+    /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory, not even of
+    /// `Retry-After`. Default: where the order is [`Order::Priority`], failures shed nobody, so that a first endpoint that is
+    /// back serves the very next request (a dead one costs each request a refused dial or `dial_stagger`), and `Retry-After`
+    /// is obeyed; [`CircuitPolicy::default`] elsewhere.
     pub fn circuit(mut self, circuit: Option<CircuitPolicy>) -> Self {
         self.circuit = Some(circuit);
         self
@@ -260,7 +263,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How many redirects are followed. Default: none.
+    /// How many redirects are followed, each with the time that the caller's deadline leaves. Default: none. None is
+    /// followed from `https` to `http`, and none with a body that can be sent once only. Credentials go to hosts that may
+    /// have them.
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = most;
         self
@@ -269,6 +274,13 @@ impl ClientBuilder {
     /// A host that may have the caller's credentials, besides those of the endpoints.
     pub fn trust_host(mut self, host: &str) -> Self {
         self.trusted.push(host.to_owned());
+        self
+    }
+
+    /// A field that says who asks, and so goes to the endpoints' and trusted hosts only; besides `Authorization`, `Cookie`,
+    /// `X-App-Token`, `X-Site-Key`, `X-Api-Key`, and every value that is marked as sensitive.
+    pub fn credential_header(mut self, name: HeaderName) -> Self {
+        self.credentials.push(name);
         self
     }
 
@@ -423,6 +435,7 @@ impl ClientBuilder {
                 self.problems.push(problem);
             }
         }
+        std::mem::take(&mut self.credentials).into_iter().for_each(|name| trusted.credential(name));
         trusted
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct Route {
 /// What is known of an endpoint's health.
 pub(crate) struct Health {
     pub(crate) circuit: Circuit,
-    /// The newest measured time of a probe or an answer.
+    /// How long the newest probe that found it good took.
     pub(crate) latency: Option<Duration>,
     /// Since when it has been good; `None` while it is not.
     pub(crate) good_since: Option<Duration>,

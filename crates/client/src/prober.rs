@@ -8,12 +8,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use handover_core::Order;
-use handover_core::health::CircuitState;
 use http::Method;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
 use crate::check::unmet;
 use crate::endpoint::Endpoint;
@@ -102,10 +101,7 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         let mut probes = tokio::task::JoinSet::new();
         for endpoint in strong.shared.set.endpoints() {
-            let health = endpoint.health();
-            let is_due = health.circuit.state(now) == CircuitState::Probing && health.circuit.admits(now);
-            drop(health);
-            if is_round || is_due {
+            if is_round || endpoint.health().wants_trial(now) {
                 probes.spawn(ask(engine.clone(), Arc::clone(endpoint), probe.clone()));
             }
         }
@@ -135,16 +131,17 @@ async fn ask<C: Carrier>(engine: Weak<Engine<C>>, endpoint: Arc<Endpoint>, probe
     let Some(engine) = engine.upgrade() else { return };
     let Ok(path) = probe.path.parse() else { return };
     let mut call = Call::new(probe.method.clone(), path);
-    (call.opted_out, call.only) = (true, Some(Arc::clone(&endpoint)));
+    (call.opted_out, call.only, call.purpose) = (true, Some(Arc::clone(&endpoint)), Purpose::Probe);
     (call.deadline, call.attempt_timeout) = (Some(probe.timeout), Some(probe.timeout));
     let began = Instant::now();
+    engine.shared.set.attempt_began(&endpoint, engine.shared.uptime());
     let verdict = tokio::time::timeout(probe.timeout, is_good(&engine, &call, &probe)).await.unwrap_or(Some(false));
     let (set, now) = (&engine.shared.set, engine.shared.uptime());
     match verdict {
         Some(true) => set.is_good(&endpoint, Some(began.elapsed()), now),
         Some(false) => set.is_bad(&endpoint, now),
         // This machine has no network: that says nothing of the endpoint.
-        None => {}
+        None => set.is_unknown(&endpoint, now),
     }
 }
 
@@ -165,8 +162,9 @@ async fn is_good<C: Carrier>(engine: &Engine<C>, call: &Call, probe: &Probe) -> 
         return Some(true);
     }
     let (_, body) = answer.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
-    Some(unmet(&body, &probe.expect).is_none())
+    // A body that breaks off or does not end is not what was expected either.
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else { return Some(false) };
+    Some(unmet(&body.to_bytes(), &probe.expect).is_none())
 }
 
 /// The order in which a client that named no probe needs one all the same.

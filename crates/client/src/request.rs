@@ -15,7 +15,7 @@ use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
 use crate::client::Client;
-use crate::endpoint::{Endpoint, basic};
+use crate::endpoint::{Endpoint, basic, without_credentials};
 use crate::error::Error;
 use crate::record::Record;
 
@@ -45,11 +45,7 @@ pub struct RequestBuilder {
 
 impl RequestBuilder {
     pub(crate) fn new(client: &Client, method: Method, path: &str) -> Self {
-        let call = path_and_query(path).map(|path| {
-            let mut call = Call::new(method, path);
-            call.headers = client.default_headers().clone();
-            call
-        });
+        let call = path_and_query(path).map(|path| Call::new(method, path));
         Self { client: client.clone(), call }
     }
 
@@ -266,7 +262,6 @@ impl RequestBuilder {
 }
 
 /// A connection that switched protocols.
-#[allow(dead_code, reason = "for sockets")]
 pub(crate) struct Upgraded {
     pub(crate) io: Stream,
     /// What came behind the answer's head; read before `io`.
@@ -279,8 +274,9 @@ pub(crate) struct Upgraded {
 /// A request's path: relative to every endpoint's URL, with a query if there is one.
 pub(crate) fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
     if path.contains("://") && Url::parse(path).is_ok_and(|url| url.has_host()) {
+        let shown = without_credentials(path);
         return Err(Error::builder(format!(
-            "`{path}` is a whole URL: the endpoints are the client's, a request has a path"
+            "`{shown}` is a whole URL: the endpoints are the client's, a request has a path"
         )));
     }
     let slash = if path.starts_with('/') { "" } else { "/" };

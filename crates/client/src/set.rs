@@ -34,7 +34,7 @@ pub struct EndpointStatus {
     pub url: Url,
     /// Whether it gets traffic: its circuit's word, and `Shedding` as long as a `Retry-After` of its own keeps it.
     pub circuit: CircuitState,
-    /// The newest measured time to an answer's head, of a probe or a request.
+    /// How long the newest probe that found it good took.
     pub latency: Option<Duration>,
     /// Whether requests go there first.
     pub is_elected: bool,
@@ -130,6 +130,11 @@ impl Set {
         self.elect(now);
     }
 
+    /// A probe ended without saying anything of the endpoint.
+    pub(crate) fn is_unknown(&self, endpoint: &Endpoint, now: Duration) {
+        endpoint.health().abandoned(now);
+    }
+
     /// Holds an election, where the order has one.
     pub(crate) fn elect(&self, now: Duration) {
         if !matches!(self.order, Order::Fastest | Order::Sticky) {
@@ -196,6 +201,11 @@ const fn is_refusal(status: u16) -> bool {
 }
 
 impl Health {
+    /// Whether its time of shedding is over and nobody has tried it since.
+    pub(crate) fn wants_trial(&self, now: Duration) -> bool {
+        self.circuit.state(now) == CircuitState::Probing && self.circuit.admits(now)
+    }
+
     fn succeeded(&mut self, now: Duration) {
         if self.is_failing || self.good_since.is_none() {
             self.good_since = Some(now);

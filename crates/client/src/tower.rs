@@ -14,12 +14,16 @@ mod around;
 mod evidence;
 mod options;
 
+use std::any::Any;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as _;
+use http_body_util::Full;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -40,6 +44,9 @@ use around::Around;
 
 pub use evidence::{ConnectCauses, ConnectErrors, Evidence, NothingProven, TransportFailure};
 pub use options::RequestOptions;
+
+#[cfg(feature = "reqwest")]
+pub(crate) use evidence::fault_of;
 
 /// Puts failover around a service. From [`ClientBuilder::layer`](crate::ClientBuilder::layer).
 ///
@@ -96,6 +103,9 @@ impl<P> fmt::Debug for FailoverLayer<P> {
 /// is put; a `Host` field stays as it is. What is to hold for one request is said by [`RequestOptions`] among its
 /// extensions. The response has its [`Record`](crate::Record) among its extensions; its body is as the inner service gave
 /// it, encoded or not.
+///
+/// A request's body is sent once: it goes to a further endpoint as long as none of it was read. Bodies that are there in one
+/// piece, `Full<Bytes>` and `String`, can be sent again.
 ///
 /// It is always ready itself: the inner service is asked in each attempt. Dropping the response future gives the request
 /// up: backoff and discovery end, and nothing more of the body is read. What else an inner service does then, such as
@@ -157,10 +167,29 @@ where
             }
         }
         call.keyed = call.headers.contains_key(IDEMPOTENCY_KEY);
-        (call.body, call.extensions) = (Body::from_http(body), head.extensions);
+        (call.body, call.extensions) = (body_of(body), head.extensions);
         self.engine.shared.stamp(&mut call);
         Ok(call)
     }
+}
+
+/// A body that is there in one piece can be sent again, which a body in general cannot.
+fn body_of<B>(mut body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let any: &mut dyn Any = &mut body;
+    if let Some(text) = any.downcast_mut::<String>() {
+        return std::mem::take(text).into();
+    }
+    if let Some(full) = any.downcast_mut::<Full<Bytes>>() {
+        let mut full = std::mem::take(full);
+        let frame = Pin::new(&mut full).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(Ok(frame))) = frame else { return Body::default() };
+        return frame.into_data().unwrap_or_default().into();
+    }
+    Body::from_http(body)
 }
 
 impl<S, P, B, RB> Service<Request<B>> for Failover<S, P>

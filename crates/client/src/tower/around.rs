@@ -71,12 +71,13 @@ where
     ) -> Result<Response<AnswerBody>, ExchangeError> {
         aim(&mut request, endpoint).map_err(|why| failed(UNSENDABLE, Fault::Denied, why))?;
         match timeout_at(give_up, poll_fn(|cx| conn.poll_ready(cx))).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) if Instant::now() < give_up => {}
             Ok(Err(error)) => {
                 let told = self.evidence.failure(&error);
                 return Err(of_error(TransportFailure { stage: Stage::Dial, sent: Sent::No, ..told }, error.into()));
             }
-            Err(_) => {
+            // Ready too late is not ready: a request that is begun without time left would only become unknown.
+            Ok(Ok(())) | Err(_) => {
                 let why = "timed out: the inner service was not ready".to_owned();
                 return Err(failed(NOT_READY, Fault::Timeout, why));
             }

@@ -129,10 +129,16 @@ impl<T, F> fmt::Debug for ConnectCauses<T, F> {
     }
 }
 
-/// An error and its causes.
+/// An error and its causes. What was put into an `io::Error` is one, which its `source` leaves out.
 pub(crate) fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    let cause = |error: &&'e (dyn StdError + 'static)| -> Option<&'e (dyn StdError + 'static)> { (*error).source() };
-    std::iter::successors(Some(error), cause)
+    std::iter::successors(Some(error), |error| cause_of(*error))
+}
+
+fn cause_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
 }
 
 /// What went wrong, by what is known of an error's causes. It names a fault and proves nothing.
