@@ -2,6 +2,7 @@
 #![cfg(feature = "socket")]
 
 mod kills;
+mod tls;
 mod transports;
 
 use std::path::PathBuf;
