@@ -122,7 +122,7 @@ async fn perform(ready: Ready, output: Output) -> Exit {
         sent = request.send() => Some(sent),
     };
     match sent {
-        None => output.without_answer(&Report::interrupted(watch.record())),
+        None => output.without_answer(&Report::interrupted(watch.records())),
         Some(Ok(answer)) => output.answered(answer, interrupt).await,
         Some(Err(error)) if error.is_builder() => output.format.refuse_all("request", &[one_line(&error)]),
         Some(Err(error)) => output.without_answer(&Report::failed(&error)),
