@@ -103,6 +103,48 @@ async fn the_last_answer_is_passed_on_when_every_node_gave_a_status_to_repeat() 
     .await;
 }
 
+/// Two origins of which nothing but the second attempt can be tried again, behind a gateway that repeats GET.
+fn repeating(first: &Origin, second: &str) -> GatewayBuilder {
+    let origins = gateway().origin(&first.tagged("first")).origin(second);
+    origins.platform("REPLAY", "idempotent").platform("RETRY_STATUSES", "503")
+}
+
+#[tokio::test]
+async fn an_answer_is_not_lost_to_a_node_that_refused_behind_it() {
+    bounded(async {
+        let (first, dead) = (Origin::scripted(|_| unavailable()).await, DeadPort::new());
+        let gateway = repeating(&first, &format!("http://{}#dead", dead.addr())).start().await;
+        let answer = send(&gateway, "GET", "", "").await;
+        assert_eq!((answer.status(), answer.text().as_str(), answer.code()), (503, "first", ""));
+        let row = gateway.only_row().await;
+        let refused = "dead: dial refused sent=no -> stop(endpoints_exhausted)";
+        assert_eq!(row.story(), ["first: ok -> try_next(idempotent_method)", refused]);
+        assert_eq!((row.text("node_tag"), row.number("http_status")), ("first", 503), "{row:#?}");
+        assert_eq!((row.json["net_ok"].as_bool(), row.text("handover_error")), (Some(true), ""), "{row:#?}");
+        let explained = gateway.run(&["explain", row.text("id")]).await;
+        assert_eq!(explained.code, Some(0), "the decisions are taken again: {}", explained.stdout);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_may_have_happened_is_not_hidden_by_an_earlier_answer_or_a_later_refusal() {
+    bounded(async {
+        let (first, second) = (Origin::scripted(|_| unavailable()).await, Origin::scripted(|_| hang_up()).await);
+        let gateway = repeating(&first, &second.tagged("second")).start().await;
+        let answer = send(&gateway, "GET", "", "").await;
+        assert_eq!((answer.status(), answer.code()), (502, "UPSTREAM_REQUEST_FAILED"), "not the 503 of before");
+        assert_eq!(gateway.only_row().await.text("node_tag"), "second");
+
+        let (first, dead) = (Origin::scripted(|_| hang_up()).await, DeadPort::new());
+        let gateway = repeating(&first, &format!("http://{}#dead", dead.addr())).start().await;
+        let answer = send(&gateway, "GET", "", "").await;
+        assert_eq!((answer.status(), answer.code()), (502, "UPSTREAM_REQUEST_FAILED"), "not UPSTREAM_CONNECT_FAILED");
+        assert_eq!(gateway.only_row().await.text("node_tag"), "first");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_deadline_ends_the_attempts() {
     for door in DOORS {

@@ -6,7 +6,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -87,7 +87,7 @@ impl Body {
         match &self.0 {
             Kind::Empty => SentBody(None),
             Kind::Bytes(bytes) => SentBody::new(Source::Bytes(bytes.clone())),
-            Kind::Once(body) => body.clone(),
+            Kind::Once(body) => body.hand_over(),
             Kind::Replayable(produce) => SentBody::new(Source::Stream(produce())),
         }
     }
@@ -164,11 +164,24 @@ impl From<()> for Body {
 }
 
 /// The body of one attempt, as a connection sees it: a handle, so that the caller can ask what became of it.
+///
+/// A handle serves one attempt. Once the attempt was given up, or another one has the body, it yields an error: a transport
+/// that still holds it somewhere in the background can neither send the rest nor take pieces away from the next attempt.
+/// Its errors have no source, so that nobody takes what a caller's stream failed with for what the connection failed with.
 #[derive(Clone)]
-pub struct SentBody(Option<Arc<Slot>>);
+pub struct SentBody(Option<Handle>);
+
+#[derive(Clone)]
+struct Handle {
+    slot: Arc<Slot>,
+    lease: u32,
+}
 
 struct Slot {
     source: Mutex<Source>,
+    /// The one handle that may take out: the one with this number. Changed under the lock of `source` only, so that
+    /// nothing is taken out by another handle once it has changed.
+    lease: AtomicU32,
     /// Some of it was taken out.
     polled: AtomicBool,
     /// The last look at it found nothing: the caller has to produce more.
@@ -187,17 +200,31 @@ enum Source {
 impl SentBody {
     fn new(source: Source) -> Self {
         let flag = || AtomicBool::new(false);
-        let slot = Slot { source: Mutex::new(source), polled: flag(), waiting: flag(), ended: flag() };
-        Self(Some(Arc::new(slot)))
+        let lease = AtomicU32::new(0);
+        let slot = Slot { source: Mutex::new(source), lease, polled: flag(), waiting: flag(), ended: flag() };
+        Self(Some(Handle { slot: Arc::new(slot), lease: 0 }))
+    }
+
+    /// The same body for the next attempt; the handles of those before it yield nothing any more.
+    fn hand_over(&self) -> Self {
+        Self(self.0.as_ref().map(|handle| Handle { slot: Arc::clone(&handle.slot), lease: handle.slot.next_lease() }))
+    }
+
+    /// The attempt is given up: nothing more is taken out by it.
+    #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "our own connections end with their attempt"))]
+    pub(crate) fn revoke(&self) {
+        if let Some(handle) = &self.0 {
+            handle.slot.revoke(handle.lease);
+        }
     }
 
     fn is_polled(&self) -> bool {
-        self.0.as_ref().is_some_and(|slot| slot.polled.load(Ordering::Acquire))
+        self.0.as_ref().is_some_and(|handle| handle.slot.polled.load(Ordering::Acquire))
     }
 
     /// What the caller's own stream failed with, if it did.
     pub(crate) fn broken(&self) -> Option<String> {
-        match &*self.0.as_ref()?.source() {
+        match &*self.0.as_ref()?.slot.source() {
             Source::Broken(why) => Some(why.clone()),
             _ => None,
         }
@@ -213,8 +240,22 @@ impl Slot {
         self.ended.load(Ordering::Acquire) || matches!(&*self.source(), Source::Stream(body) if body.is_end_stream())
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn next_lease(&self) -> u32 {
+        let _held = self.source();
+        self.lease.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn revoke(&self, lease: u32) {
+        let _held = self.source();
+        // Whoever has it now is not who gave it up.
+        let _ = self.lease.compare_exchange(lease, lease + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn poll(&self, lease: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut source = self.source();
+        if self.lease.load(Ordering::Relaxed) != lease {
+            return Poll::Ready(Some(Err("the attempt that this body was for is over".into())));
+        }
         let frame = match &mut *source {
             Source::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Source::Stream(body) => {
@@ -228,7 +269,12 @@ impl Slot {
         self.polled.store(true, Ordering::Release);
         match &frame {
             Some(Ok(_)) if !matches!(*source, Source::Bytes(_)) => {}
-            Some(Err(error)) => *source = Source::Broken(error.to_string()),
+            Some(Err(error)) => {
+                let why = in_one_line(&**error);
+                *source = Source::Broken(why.clone());
+                self.ended.store(true, Ordering::Release);
+                return Poll::Ready(Some(Err(why.into())));
+            }
             _ => {
                 self.ended.store(true, Ordering::Release);
                 if !matches!(*source, Source::Broken(_)) {
@@ -252,18 +298,18 @@ impl http_body::Body for SentBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &self.0 {
-            Some(slot) => slot.poll(cx),
+            Some(handle) => handle.slot.poll(handle.lease, cx),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|slot| slot.is_ended())
+        self.0.as_ref().is_none_or(|handle| handle.slot.is_ended())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(slot) = &self.0 else { return SizeHint::with_exact(0) };
-        match &*slot.source() {
+        let Some(handle) = &self.0 else { return SizeHint::with_exact(0) };
+        match &*handle.slot.source() {
             Source::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Stream(body) => body.size_hint(),
             Source::Ended | Source::Broken(_) => SizeHint::with_exact(0),
@@ -273,17 +319,32 @@ impl http_body::Body for SentBody {
 
 impl TrackedBody for SentBody {
     fn is_ended(&self) -> bool {
-        self.0.as_ref().is_none_or(|slot| slot.is_ended())
+        self.0.as_ref().is_none_or(|handle| handle.slot.is_ended())
     }
 
     fn is_waiting(&self) -> bool {
-        self.0.as_ref().is_some_and(|slot| slot.waiting.load(Ordering::Relaxed))
+        self.0.as_ref().is_some_and(|handle| handle.slot.waiting.load(Ordering::Relaxed))
     }
 
     /// An attempt has its time, however much of the body it moves.
     fn last_read(&self) -> Option<Instant> {
         None
     }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Many errors repeat their cause's words in their own.
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A stream of pieces as a body.

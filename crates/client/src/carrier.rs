@@ -31,6 +31,8 @@ pub(crate) enum Wanted {
 pub(crate) struct Ready<C> {
     pub(crate) conn: C,
     pub(crate) address: Option<SocketAddr>,
+    /// Whether nothing else has gone on it, so that what is wrong with it is wrong with the endpoint.
+    pub(crate) is_fresh: bool,
 }
 
 pub(crate) type Dial<C> = BoxFuture<'static, Result<Ready<C>, DialError>>;

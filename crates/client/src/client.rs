@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use crate::answer::Answer;
 use crate::builder::ClientBuilder;
@@ -30,7 +30,6 @@ pub(crate) struct Inner {
 
 impl Client {
     /// A client being set up.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -84,27 +83,35 @@ impl Client {
     /// How many further attempts the budget could pay for now; `None` if there is no budget.
     #[must_use]
     pub fn budget_available(&self) -> Option<u64> {
-        let shared = &self.0.engine.shared;
-        shared.bucket.as_ref().map(|bucket| bucket.available(shared.uptime()))
+        self.0.engine.shared.budget_available()
     }
 
-    pub(crate) fn default_headers(&self) -> &HeaderMap {
-        &self.0.default_headers
+    /// Whether it asks its endpoints by itself how they are.
+    #[cfg(feature = "socket")]
+    pub(crate) fn is_probing(&self) -> bool {
+        self.0.prober.probe.is_some()
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine<Direct>> {
         &self.0.engine
     }
 
-    pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
-        let shared = &self.0.engine.shared;
-        self.0.prober.wake(&self.0.engine);
-        if let Some(name) = &shared.request_id_header
-            && !call.headers.contains_key(name)
-        {
-            let id = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).expect("hexadecimal digits and dashes");
-            call.headers.insert(name.clone(), id);
+    /// Adds what the request does not say itself.
+    pub(crate) fn add_default_headers(&self, headers: &mut HeaderMap) {
+        for name in self.0.default_headers.keys() {
+            if headers.contains_key(name) {
+                continue;
+            }
+            for value in self.0.default_headers.get_all(name) {
+                headers.append(name.clone(), value.clone());
+            }
         }
+    }
+
+    pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
+        self.0.prober.wake(&self.0.engine);
+        self.add_default_headers(&mut call.headers);
+        self.0.engine.shared.stamp(&mut call);
         if self.0.redirects == 0 {
             return run(&self.0.engine, &call).await;
         }

@@ -60,7 +60,7 @@ impl Direct {
         if !matches!(wanted, Wanted::Fresh | Wanted::Switchable)
             && let Some(conn) = endpoint.pool.share()
         {
-            return Ok(Ready { address: Some(conn.peer()), conn: Link::H2(conn) });
+            return Ok(Ready { address: Some(conn.peer()), conn: Link::H2(conn), is_fresh: false });
         }
         let (node, target) = (&endpoint.route.node, &endpoint.route.target);
         let dialer = if wanted == Wanted::Switchable { &self.plain } else { &self.dialer };
@@ -78,7 +78,7 @@ impl Direct {
         } else {
             Link::H1(Conn::start(io, peer, UNTIL_THE_FIRST_EXCHANGE).await.map_err(wrong)?)
         };
-        Ok(Ready { conn, address: Some(peer) })
+        Ok(Ready { conn, address: Some(peer), is_fresh: true })
     }
 }
 
@@ -90,10 +90,10 @@ impl Carrier for Direct {
             return None;
         }
         if let Some(conn) = endpoint.pool.share() {
-            return Some(Ready { address: Some(conn.peer()), conn: Link::H2(conn) });
+            return Some(Ready { address: Some(conn.peer()), conn: Link::H2(conn), is_fresh: false });
         }
         let conn = endpoint.pool.take(wanted == Wanted::Careful)?;
-        Some(Ready { address: Some(conn.peer), conn: Link::H1(conn) })
+        Some(Ready { address: Some(conn.peer), conn: Link::H1(conn), is_fresh: false })
     }
 
     fn dial(&self, endpoint: Arc<Endpoint>, wanted: Wanted, progress: Arc<Progress>) -> Dial<Link> {

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the trip is what asks, and it is not there yet"))]
 pub(crate) mod credentials;
 #[cfg(feature = "regions")]
 mod parse;

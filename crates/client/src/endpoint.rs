@@ -19,7 +19,7 @@ pub(crate) struct Endpoint {
     /// Scheme, host, port and prefix; no credentials, query or fragment.
     pub(crate) url: Url,
     /// As people and records name it: the URL without a slash at its end.
-    pub(crate) label: Box<str>,
+    pub(crate) label: Arc<str>,
     /// What stands before every path: empty, or `/prefix`.
     prefix: Box<str>,
     /// The value of `Host`.
@@ -44,8 +44,8 @@ pub(crate) struct Route {
 
 /// What is known of an endpoint's health.
 pub(crate) struct Health {
-    pub(crate) circuit: Option<Circuit>,
-    /// The newest measured time of a probe or an answer.
+    pub(crate) circuit: Circuit,
+    /// How long the newest probe that found it good took.
     pub(crate) latency: Option<Duration>,
     /// Since when it has been good; `None` while it is not.
     pub(crate) good_since: Option<Duration>,
@@ -88,7 +88,7 @@ impl Endpoint {
         let authorization = authorization(&url);
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        let label: Box<str> = url.as_str().trim_end_matches('/').into();
+        let label: Arc<str> = url.as_str().trim_end_matches('/').into();
         let prefix: Box<str> = url.path().trim_end_matches('/').into();
         let host = HeaderValue::from_str(&authority(&url)).expect("a URL's host and port are visible ASCII");
         let route = Route::new(&url, proxy);
@@ -131,7 +131,7 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct About {
     pub(crate) is_trusted: bool,
     pub(crate) scope: u32,
-    pub(crate) circuit: Option<Circuit>,
+    pub(crate) circuit: Circuit,
     pub(crate) idle_max: usize,
     pub(crate) idle_timeout: Duration,
 }
@@ -223,7 +223,13 @@ mod tests {
     use super::*;
 
     fn endpoint(text: &str) -> Endpoint {
-        let about = About { is_trusted: true, scope: 0, circuit: None, idle_max: 0, idle_timeout: Duration::ZERO };
+        let about = About {
+            is_trusted: true,
+            scope: 0,
+            circuit: Circuit::new(&Default::default(), 0),
+            idle_max: 0,
+            idle_timeout: Duration::ZERO,
+        };
         Endpoint::new(Endpoint::parse(text).expect("valid"), None, about)
     }
 

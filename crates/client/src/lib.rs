@@ -20,6 +20,14 @@
 //!
 //! The decisions are taken by [`handover_core`], the same code that the gateway asks; a [`Record`] has all of them.
 
+#![cfg_attr(
+    not(all(feature = "classworks", feature = "gzip", feature = "reqwest", feature = "socket")),
+    allow(
+        dead_code,
+        reason = "what only one feature needs lies idle without it; the build with all of them is checked"
+    )
+)]
+
 mod answer;
 mod answer_body;
 mod body;
@@ -32,6 +40,8 @@ mod direct;
 mod discover;
 mod endpoint;
 mod error;
+#[cfg(feature = "classworks")]
+pub mod kv;
 mod observe;
 mod pool;
 mod prober;
@@ -39,8 +49,14 @@ mod proxy;
 mod record;
 mod redirect;
 mod request;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod set;
 mod shared;
+#[cfg(feature = "socket")]
+pub mod socket;
+#[cfg(feature = "tower")]
+mod tower;
 mod trip;
 
 pub use handover_core::health::{CircuitParts, CircuitPolicy, CircuitState, FailbackParts, FailbackPolicy};
@@ -59,8 +75,17 @@ pub use client::Client;
 pub use discover::Regions;
 pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
 pub use error::Error;
+#[cfg(feature = "classworks")]
+pub use kv::KvProvider;
 pub use observe::{Observer, RequestOver};
 pub use prober::Probe;
 pub use record::{Attempt, Record};
 pub use request::RequestBuilder;
 pub use set::EndpointStatus;
+
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::{ReqwestErrors, ReqwestTransport};
+#[cfg(feature = "tower")]
+pub use self::tower::{
+    ConnectCauses, ConnectErrors, Evidence, Failover, FailoverLayer, NothingProven, RequestOptions, TransportFailure,
+};

@@ -12,7 +12,7 @@ use http::Method;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
 use crate::check::unmet;
 use crate::endpoint::Endpoint;
@@ -101,8 +101,7 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         let mut probes = tokio::task::JoinSet::new();
         for endpoint in strong.shared.set.endpoints() {
-            let is_due = endpoint.health().circuit.as_ref().and_then(|circuit| circuit.next_change(now));
-            if is_round || is_due.is_some_and(|due| due <= now) {
+            if is_round || endpoint.health().wants_trial(now) {
                 probes.spawn(ask(engine.clone(), Arc::clone(endpoint), probe.clone()));
             }
         }
@@ -112,10 +111,8 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         // Under a grace or a cap nothing but time makes the difference.
         strong.shared.set.elect(now);
-        let changes = strong.shared.set.endpoints().iter().filter_map(|endpoint| {
-            let health = endpoint.health();
-            health.circuit.as_ref().and_then(|circuit| circuit.next_change(now))
-        });
+        let endpoints = strong.shared.set.endpoints().iter();
+        let changes = endpoints.filter_map(|endpoint| endpoint.health().circuit.next_change(now));
         let soonest = changes.map(|due| due.saturating_sub(now).max(PAUSE_MIN)).min().unwrap_or(probe.interval);
         let wait = soonest.min(next_round.saturating_duration_since(Instant::now())).min(ELECTION_INTERVAL);
         drop(strong);
@@ -134,16 +131,17 @@ async fn ask<C: Carrier>(engine: Weak<Engine<C>>, endpoint: Arc<Endpoint>, probe
     let Some(engine) = engine.upgrade() else { return };
     let Ok(path) = probe.path.parse() else { return };
     let mut call = Call::new(probe.method.clone(), path);
-    (call.opted_out, call.only) = (true, Some(Arc::clone(&endpoint)));
+    (call.opted_out, call.only, call.purpose) = (true, Some(Arc::clone(&endpoint)), Purpose::Probe);
     (call.deadline, call.attempt_timeout) = (Some(probe.timeout), Some(probe.timeout));
     let began = Instant::now();
+    engine.shared.set.attempt_began(&endpoint, engine.shared.uptime());
     let verdict = tokio::time::timeout(probe.timeout, is_good(&engine, &call, &probe)).await.unwrap_or(Some(false));
     let (set, now) = (&engine.shared.set, engine.shared.uptime());
     match verdict {
         Some(true) => set.is_good(&endpoint, Some(began.elapsed()), now),
         Some(false) => set.is_bad(&endpoint, now),
         // This machine has no network: that says nothing of the endpoint.
-        None => {}
+        None => set.is_unknown(&endpoint, now),
     }
 }
 
@@ -164,8 +162,9 @@ async fn is_good<C: Carrier>(engine: &Engine<C>, call: &Call, probe: &Probe) -> 
         return Some(true);
     }
     let (_, body) = answer.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
-    Some(unmet(&body, &probe.expect).is_none())
+    // A body that breaks off or does not end is not what was expected either.
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else { return Some(false) };
+    Some(unmet(&body.to_bytes(), &probe.expect).is_none())
 }
 
 /// The order in which a client that named no probe needs one all the same.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use handover_core::{AttemptRecord, Fate, Fault, Outcome, Sent, Stage, Verdict};
 
-use crate::endpoint::Endpoint;
-
 /// What happened to one request: its attempts, in the order in which they began, with times, faults and verdicts.
 ///
 /// `Display` prints one line per attempt; `Debug` the same in one line. Credentials are in neither.
@@ -24,9 +22,12 @@ struct Inner {
 /// What the core does not know of an attempt.
 #[derive(Clone)]
 pub(crate) struct Detail {
-    pub(crate) endpoint: Arc<Endpoint>,
+    /// Its name only: a record that is kept must not keep an endpoint's connections open.
+    pub(crate) endpoint: Arc<str>,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) reused: bool,
+    /// Bytes that the raw socket took of a request that failed.
+    pub(crate) written_bytes: Option<u64>,
     /// What went wrong, in one line.
     pub(crate) message: Option<Box<str>>,
 }
@@ -98,7 +99,7 @@ impl<'r> Attempt<'r> {
     /// The endpoint's URL, without credentials and without a slash at its end.
     #[must_use]
     pub fn endpoint(&self) -> &'r str {
-        &self.detail.endpoint.label
+        &self.detail.endpoint
     }
 
     /// The address of the socket, or the last one that was tried.
@@ -167,6 +168,12 @@ impl<'r> Attempt<'r> {
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.core.ended.saturating_sub(self.core.started)
+    }
+
+    /// How many bytes of a request that failed the raw socket took, below TLS; `None` where nothing was sent or counted.
+    #[must_use]
+    pub fn written_bytes(&self) -> Option<u64> {
+        self.detail.written_bytes
     }
 
     /// Whether it began beside another one, as a hedged dial.

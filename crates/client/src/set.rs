@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::endpoint::{Endpoint, Health, Table};
-use crate::record::Detail;
 
 /// The configured endpoints.
 pub(crate) struct Set {
@@ -33,9 +32,9 @@ const NOBODY: u64 = u64::MAX;
 pub struct EndpointStatus {
     /// Its URL.
     pub url: Url,
-    /// Whether its circuit lets traffic through.
+    /// Whether it gets traffic: its circuit's word, and `Shedding` as long as a `Retry-After` of its own keeps it.
     pub circuit: CircuitState,
-    /// The newest measured time to an answer's head, of a probe or a request.
+    /// How long the newest probe that found it good took.
     pub latency: Option<Duration>,
     /// Whether requests go there first.
     pub is_elected: bool,
@@ -69,9 +68,7 @@ impl Set {
     }
 
     pub(crate) fn attempt_began(&self, endpoint: &Endpoint, now: Duration) {
-        if let Some(circuit) = &mut endpoint.health().circuit {
-            circuit.began(now);
-        }
+        endpoint.health().circuit.began(now);
     }
 
     /// An attempt is over: the endpoint's circuit hears of it.
@@ -79,8 +76,8 @@ impl Set {
         let mut health = endpoint.health();
         match outcome {
             Outcome::Answered { status, retry_after, .. } => {
-                if let (Some(wait), Some(circuit)) = (retry_after, &mut health.circuit) {
-                    circuit.park(now.saturating_add((*wait).min(cap)));
+                if let Some(wait) = retry_after.filter(|_| is_refusal(*status)) {
+                    health.circuit.park(now.saturating_add(wait.min(cap)));
                 }
                 if *status >= 500 { health.failed(now) } else { health.succeeded(now) }
             }
@@ -100,14 +97,14 @@ impl Set {
 
     /// A request is over. An endpoint whose name did not resolve, or that no route leads to, is at fault only if the
     /// network was there for another one.
-    pub(crate) fn request_over(&self, record: &handover_core::Record, details: &[Detail], now: Duration) {
+    pub(crate) fn request_over(&self, record: &handover_core::Record, tried: &[Arc<Endpoint>], now: Duration) {
         if offline(record) {
             return;
         }
         let mut is_any = false;
-        for (attempt, detail) in record.attempts.iter().zip(details) {
+        for (attempt, endpoint) in record.attempts.iter().zip(tried) {
             if matches!(attempt.outcome, Outcome::Failed(failure) if failure.is_local()) {
-                detail.endpoint.health().failed(now);
+                endpoint.health().failed(now);
                 is_any = true;
             }
         }
@@ -131,6 +128,11 @@ impl Set {
     pub(crate) fn is_bad(&self, endpoint: &Endpoint, now: Duration) {
         endpoint.health().failed(now);
         self.elect(now);
+    }
+
+    /// A probe ended without saying anything of the endpoint.
+    pub(crate) fn is_unknown(&self, endpoint: &Endpoint, now: Duration) {
+        endpoint.health().abandoned(now);
     }
 
     /// Holds an election, where the order has one.
@@ -178,7 +180,7 @@ impl Set {
             let health = endpoint.health();
             EndpointStatus {
                 url: endpoint.url.clone(),
-                circuit: health.circuit.as_ref().map_or(CircuitState::Admitting, |circuit| circuit.state(now)),
+                circuit: health.circuit.state(now),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
                 idle_connections: endpoint.pool.idle_count(),
@@ -192,28 +194,33 @@ impl Set {
     }
 }
 
+/// Whether a `Retry-After` beside this status is about the server: it is overloaded or down (RFC 9110 §10.2.3, RFC 6585
+/// §4). Beside another one (202, 301, 409, 413) it is about that request's own matter.
+const fn is_refusal(status: u16) -> bool {
+    status == 429 || status >= 500
+}
+
 impl Health {
+    /// Whether its time of shedding is over and nobody has tried it since.
+    pub(crate) fn wants_trial(&self, now: Duration) -> bool {
+        self.circuit.state(now) == CircuitState::Probing && self.circuit.admits(now)
+    }
+
     fn succeeded(&mut self, now: Duration) {
         if self.is_failing || self.good_since.is_none() {
             self.good_since = Some(now);
         }
         self.is_failing = false;
-        if let Some(circuit) = &mut self.circuit {
-            circuit.succeeded(now);
-        }
+        self.circuit.succeeded(now);
     }
 
     fn failed(&mut self, now: Duration) {
         (self.is_failing, self.good_since) = (true, None);
-        if let Some(circuit) = &mut self.circuit {
-            circuit.failed(now);
-        }
+        self.circuit.failed(now);
     }
 
     fn abandoned(&mut self, now: Duration) {
-        if let Some(circuit) = &mut self.circuit {
-            circuit.abandoned(now);
-        }
+        self.circuit.abandoned(now);
     }
 }
 
@@ -239,7 +246,7 @@ impl Endpoints for View<'_> {
     }
 
     fn admits(&self, index: usize) -> bool {
-        self.table[index].health().circuit.as_ref().is_none_or(|circuit| circuit.admits(self.now))
+        self.table[index].health().circuit.admits(self.now)
     }
 
     fn scope(&self, index: usize) -> u32 {

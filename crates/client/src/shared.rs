@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use handover_core::health::{Circuit, CircuitPolicy};
 use handover_core::{Budget, Facts, Order, Policy, TokenBucket, is_idempotent};
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use url::Url;
 
@@ -45,7 +45,7 @@ const FOUND_MAX: usize = 64;
 /// Makes endpoints, configured and discovered ones alike.
 pub(crate) struct Maker {
     pub(crate) proxies: Proxies,
-    pub(crate) circuit: Option<CircuitPolicy>,
+    pub(crate) circuit: CircuitPolicy,
     pub(crate) idle_max: usize,
     pub(crate) idle_timeout: Duration,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Maker {
 impl Maker {
     pub(crate) fn endpoint(&self, url: Url, scope: u32, is_trusted: bool, seed: u64) -> Endpoint {
         let proxy = self.proxies.of(&url);
-        let circuit = self.circuit.as_ref().map(|policy| Circuit::new(policy, seed));
+        let circuit = Circuit::new(&self.circuit, seed);
         let (idle_max, idle_timeout) = (self.idle_max, self.idle_timeout);
         Endpoint::new(url, proxy, About { is_trusted, scope, circuit, idle_max, idle_timeout })
     }
@@ -75,6 +75,21 @@ impl Shared {
         if let Some(bucket) = &self.bucket {
             bucket.deposit(self.uptime());
         }
+    }
+
+    /// Gives a request the id that all its attempts carry, unless the caller did.
+    pub(crate) fn stamp(&self, call: &mut Call) {
+        if let Some(name) = &self.request_id_header
+            && !call.headers.contains_key(name)
+        {
+            let id = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).expect("hexadecimal digits and dashes");
+            call.headers.insert(name.clone(), id);
+        }
+    }
+
+    /// How many further attempts the budget could pay for now.
+    pub(crate) fn budget_available(&self) -> Option<u64> {
+        self.bucket.as_ref().map(|bucket| bucket.available(self.uptime()))
     }
 
     /// The budget at this moment.
@@ -116,7 +131,11 @@ impl Shared {
         }
         // What a discovery names shares no store of keys with anybody, unless the policy says that all do.
         let scope = u32::try_from(self.set.endpoints().len() + found.len()).unwrap_or(u32::MAX);
-        let endpoint = Arc::new(self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed()));
+        let mut endpoint = self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed());
+        // The same server under another path, as a list of regions has one, knows the caller by the same name.
+        let own = || self.set.endpoints().iter().find(|known| known.is_same_place(url))?.authorization.clone();
+        endpoint.authorization = endpoint.authorization.or_else(own);
+        let endpoint = Arc::new(endpoint);
         if found.len() >= FOUND_MAX {
             found.remove(0);
         }

@@ -5,7 +5,7 @@
 
 mod dials;
 mod discovering;
-mod reading;
+pub(crate) mod reading;
 mod sending;
 
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::answer_body::AnswerBody;
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::{Carrier, Ready, Wanted};
-use crate::endpoint::Table;
+use crate::endpoint::{Endpoint, Table};
 use crate::error::Error;
 use crate::observe::Observed;
 use crate::record::{Detail, Record};
@@ -32,7 +32,7 @@ use dials::Dials;
 
 /// What sends requests: what is shared by all of them, and what carries them.
 pub(crate) struct Engine<C> {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) carrier: C,
 }
 
@@ -46,6 +46,8 @@ struct Trip<'e, C: Carrier> {
     /// Where a server said which regions may serve the request: these.
     allowed: Option<Table>,
     details: Vec<Detail>,
+    /// The endpoint of each attempt.
+    tried: Vec<Arc<Endpoint>>,
     started: Instant,
     /// When the whole request must be over, since it began.
     deadline: Option<Duration>,
@@ -65,8 +67,6 @@ struct Held {
 struct Won<C> {
     attempt: u32,
     ready: Ready<C>,
-    /// It has carried requests before.
-    is_reused: bool,
     /// When the attempt's time is over.
     head_by: Option<Duration>,
 }
@@ -75,7 +75,9 @@ struct Won<C> {
 ///
 /// Not cancel safe in the sense of resuming: dropping it gives the request up, and nothing of it is sent after that.
 pub(crate) async fn run<C: Carrier>(engine: &Engine<C>, call: &Call) -> Result<Answer, Error> {
-    engine.shared.began();
+    if call.purpose == Purpose::Request {
+        engine.shared.began();
+    }
     let mut trip = Trip::new(engine, call);
     while let Some(won) = trip.connection().await {
         let attempt = won.attempt;
@@ -105,6 +107,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
             table,
             allowed: None,
             details: Vec::new(),
+            tried: Vec::new(),
             started: Instant::now(),
             deadline: facts.caller_deadline.into_iter().chain(shared.policy.deadline()).min(),
             dials: Dials::default(),
@@ -147,7 +150,12 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn attempt_over(&mut self, attempt: u32, outcome: &Outcome, verdict: Verdict) {
         let index = attempt as usize - 1;
         let (shared, detail) = (&self.engine.shared, &self.details[index]);
-        shared.set.attempt_over(&detail.endpoint, outcome, shared.uptime(), shared.policy.retry_after_cap());
+        if self.call.purpose != Purpose::Probe {
+            shared.set.attempt_over(&self.tried[index], outcome, shared.uptime(), shared.policy.retry_after_cap());
+        }
+        if self.call.purpose != Purpose::Request {
+            return;
+        }
         let Some(session) = &self.session else { return };
         if let Some(record) = session.record().attempts.get(index) {
             self.observed.attempt_over(shared, record, detail, verdict);
@@ -187,11 +195,15 @@ impl<'e, C: Carrier> Trip<'e, C> {
         head_by: Option<Duration>,
     ) -> Option<Won<C::Conn>> {
         let endpoint = Arc::clone(&self.table[endpoint as usize]);
-        self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
-        self.details.push(Detail { endpoint: Arc::clone(&endpoint), address: None, reused: false, message: None });
+        if self.call.purpose != Purpose::Probe {
+            self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
+        }
+        let label = Arc::clone(&endpoint.label);
+        self.details.push(Detail { endpoint: label, address: None, reused: false, written_bytes: None, message: None });
+        self.tried.push(Arc::clone(&endpoint));
         let wanted = self.wanted();
         if let Some(ready) = self.engine.carrier.take(&endpoint, wanted) {
-            return Some(Won { attempt, ready, is_reused: true, head_by });
+            return Some(Won { attempt, ready, head_by });
         }
         let by = self.at(connect_by);
         self.dials.start(&self.engine.carrier, attempt, endpoint, wanted, by, head_by);
@@ -213,7 +225,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn dial_ended(&mut self, ended: dials::Ended<C::Conn>) -> Option<Won<C::Conn>> {
         let dials::Ended { attempt, head_by, result } = ended;
         match result {
-            Ok(ready) => Some(Won { attempt, ready, is_reused: false, head_by }),
+            Ok(ready) => Some(Won { attempt, ready, head_by }),
             Err(error) => {
                 self.dial_failed(attempt, &error);
                 None
@@ -232,7 +244,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let now = self.now();
         self.session().connected(now, won.attempt);
         let detail = &mut self.details[won.attempt as usize - 1];
-        (detail.address, detail.reused) = (won.ready.address, won.is_reused);
+        (detail.address, detail.reused) = (won.ready.address, !won.ready.is_fresh);
         for (attempt, stage, address) in std::mem::take(&mut self.dials).lost() {
             self.details[attempt as usize - 1].address = address;
             self.finished(attempt, Outcome::Failed(Failure::before_send(stage, Fault::LostRace)));
@@ -245,7 +257,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let record = self.close();
         let is_answered = matches!(record.verdict(), Some(Verdict::Done(_)));
         let answer = self.held.take().map(|held| {
-            let endpoint = Arc::clone(&self.details[held.attempt as usize - 1].endpoint);
+            let endpoint = Arc::clone(&self.tried[held.attempt as usize - 1]);
             Answer::new(held.response, record.clone(), endpoint, &self.engine.shared, self.call)
         });
         match answer {
@@ -258,9 +270,13 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn close(&mut self) -> Record {
         let core = self.session.take().expect("the session lives until the trip ends").into_record();
         let shared = &self.engine.shared;
-        shared.set.request_over(&core, &self.details, shared.uptime());
-        let record = Record::new(core, self.details.clone());
-        self.observed.request_over(shared, &record);
+        if self.call.purpose != Purpose::Probe {
+            shared.set.request_over(&core, &self.tried, shared.uptime());
+        }
+        let record = Record::new(core, std::mem::take(&mut self.details));
+        if self.call.purpose == Purpose::Request {
+            self.observed.request_over(shared, &record);
+        }
         record
     }
 }
@@ -275,7 +291,17 @@ impl<C: Carrier> Drop for Trip<'_, C> {
             self.details[attempt as usize - 1].address = address;
         }
         let now = self.now();
-        self.session().cancelled(now);
+        let session = self.session();
+        let begun = session.record().attempts.iter();
+        let under_way: Vec<_> = begun.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
+        session.cancelled(now);
+        // Whoever waits for the end of one of them must not wait in vain, such as a circuit on trial.
+        for attempt in under_way {
+            let record = self.session().record().attempts.get(attempt as usize - 1).copied();
+            if let Some(record) = record {
+                self.attempt_over(attempt, &record.outcome, record.verdict);
+            }
+        }
         let _ = self.close();
     }
 }

@@ -65,7 +65,7 @@ pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, 
         Err(reason) => return end(reason),
     };
     if spent.in_flight {
-        if spent.outside {
+        if spent.outside && is_kept_by_its_key(policy, facts) {
             return end(Reason::OutsideScope);
         }
         return Verdict::TryNext(if outcome.is_lost_race() { Reason::LostRace } else { Reason::InFlight });
@@ -76,7 +76,7 @@ pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, 
     if spent.attempts >= policy.max_attempts() {
         return end(Reason::AttemptsExhausted);
     }
-    let allowed_by = match somewhere(policy, spent, allowed_by) {
+    let allowed_by = match somewhere(policy, facts, spent, allowed_by) {
         Ok(reason) => reason,
         Err(reason) => return end(reason),
     };
@@ -122,8 +122,13 @@ pub(crate) fn only_attempt(policy: &Policy, facts: &Facts) -> Option<Reason> {
     }
 }
 
+/// Whether nothing but its key keeps a repeat of the request from counting, so that it matters where the key is known.
+pub(crate) fn is_kept_by_its_key(policy: &Policy, facts: &Facts) -> bool {
+    facts.keyed && !facts.idempotent && policy.replay() != Replay::Always
+}
+
 /// Whether there is an endpoint for what is allowed, and what allows it there.
-const fn somewhere(policy: &Policy, spent: &Spent, allowed_by: Reason) -> Result<Reason, Reason> {
+fn somewhere(policy: &Policy, facts: &Facts, spent: &Spent, allowed_by: Reason) -> Result<Reason, Reason> {
     match allowed_by {
         // It goes to the same endpoint, whatever others there are.
         Reason::InProgress => Ok(allowed_by),
@@ -131,7 +136,7 @@ const fn somewhere(policy: &Policy, spent: &Spent, allowed_by: Reason) -> Result
         Reason::Disclaimed if spent.once_more => Ok(Reason::OnceMore),
         // Nobody who was tried serves what is pinned.
         _ if policy.same_endpoint_again() && !matches!(allowed_by, Reason::Pinned) => Ok(allowed_by),
-        _ if spent.outside => Err(Reason::OutsideScope),
+        _ if spent.outside && is_kept_by_its_key(policy, facts) => Err(Reason::OutsideScope),
         _ => Err(Reason::EndpointsExhausted),
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use handover_core::{
-    Action, AttemptRecord, Attempts, BodyLeft, Discovery, Facts, Failure, Fault, Order, Outcome, Policy, PolicyParts,
-    Pool, Reason, Record, Replay, Sent, Session, Stage, StatusSet, Unlimited, Verdict, replay,
+    Action, AttemptRecord, Attempts, BodyLeft, Discovery, Endpoints, Facts, Failure, Fault, Order, Outcome, Policy,
+    PolicyParts, Pool, Reason, Record, Replay, Sent, Session, Stage, StatusSet, Unlimited, Verdict, replay,
 };
 
 const fn ms(ms: u64) -> Duration {
@@ -166,4 +166,136 @@ fn a_difference_says_what_and_where() {
     let difference = replay(&policy(), &with(0, |attempt| attempt.verdict = Verdict::Stop(Reason::NotSent)));
     let text = difference.expect_err("tampered with").to_string();
     assert_eq!(text, "attempt 1: verdict is recorded as Stop(NotSent), but decided as TryNext(NotSent)");
+}
+
+/// The policy of [`worded`]: it listens to what servers say.
+fn listening() -> Policy {
+    Policy::try_new(PolicyParts {
+        order: Order::Sticky,
+        replay: Replay::Idempotent,
+        max_attempts: 9,
+        retry_statuses: StatusSet::from_iter([503]),
+        disclaimed_statuses: StatusSet::from_iter([421, 500]),
+        pin_statuses: StatusSet::from_iter([451]),
+        in_progress: true,
+        discover: true,
+        dial_stagger: None,
+        ..PolicyParts::default()
+    })
+    .expect("valid")
+}
+
+/// Seven endpoints in two scopes, one of which cannot be used.
+struct Seven;
+
+impl Endpoints for Seven {
+    fn count(&self) -> usize {
+        7
+    }
+    fn is_usable(&self, index: usize) -> bool {
+        index != 2
+    }
+    fn scope(&self, index: usize) -> u32 {
+        [0, 4, 0, 4, 0, 4, 0][index]
+    }
+}
+
+/// A session with every word in it: preferred, pinned, misdirected, in progress and disclaimed, and then kept in a scope.
+fn worded() -> Record {
+    let policy = listening();
+    let facts = Facts { keyed: true, preferred: Some(4), ..Facts::default() };
+    let mut session = Session::new(&policy, facts, 5);
+    let answered = |status| Outcome::Answered { status, retry_after: None, body: BodyLeft::Whole };
+    let reset = Failure { sent: Sent::Maybe, ..Failure::before_send(Stage::Send, Fault::Reset) };
+    let mut outcomes = [
+        answered(451),
+        answered(500),
+        answered(409),
+        Outcome::Failed(reset),
+        Outcome::Failed(Failure::before_send(Stage::Resolve, Fault::Dns)),
+        answered(421),
+        answered(421),
+    ]
+    .into_iter();
+    let mut now = ms(0);
+    loop {
+        match session.poll(now, &Seven, &mut Unlimited) {
+            Action::Try { attempt, .. } => {
+                now += ms(5);
+                session.finished(now, attempt, outcomes.next().expect("an outcome for each"), &mut Unlimited);
+            }
+            Action::Wait { until } => now = until,
+            Action::Discover { .. } => session.discovered(now + ms(1), true),
+            Action::Finish(_) => return session.into_record(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_record_with_every_word_in_it_replays() {
+    let record = worded();
+    let story: Vec<_> =
+        record.attempts.iter().map(|at| format!("{} {} {}", at.endpoint, at.pick.pool, at.verdict)).collect();
+    let expected = [
+        "4 untried try_next(pinned)",
+        "0 untried try_next(disclaimed)",
+        "1 untried try_next(in_progress)",
+        "1 same try_next(idempotency_key)",
+        "3 untried try_next(not_sent)",
+        "5 untried try_next(once_more)",
+        "5 same done(outside_scope)",
+    ];
+    assert_eq!(story, expected);
+    assert_eq!(record.refresh, Some(Discovery { after: 1, found: Some(true) }));
+    assert_eq!(replay(&listening(), &record), Ok(()));
+}
+
+#[test]
+fn a_changed_word_is_noticed() {
+    let changed = |index: usize, change: &dyn Fn(&mut AttemptRecord), decision: &str| {
+        let mut record = worded();
+        change(record.attempts.get_mut(index).expect("there is such an attempt"));
+        let Err(difference) = replay(&listening(), &record) else { panic!("not noticed: {record:#?}") };
+        assert_eq!(difference.decision, decision, "attempt {}: {difference}", index + 1);
+    };
+    changed(0, &|at| at.pick.unusable = 7, "pick");
+    changed(0, &|at| at.pick.outside = 6, "pick");
+    changed(2, &|at| at.pick.outside = 4, "pick");
+    changed(3, &|at| at.pick.pool = Pool::Untried, "due");
+    changed(3, &|at| at.pick.scope = 0, "pick");
+    // To another endpoint, as if nothing were in progress at the second: all else is as it would be then.
+    let third = worded().attempts.get(2).expect("there are seven").ended;
+    let elsewhere = |at: &mut AttemptRecord| {
+        (at.endpoint, at.due) = (3, third);
+        (at.pick.pool, at.pick.size, at.pick.chosen.endpoint) = (Pool::Untried, 2, 3);
+    };
+    let mut record = worded();
+    elsewhere(record.attempts.get_mut(3).expect("there are seven"));
+    let difference = replay(&listening(), &record).expect_err("the record was tampered with");
+    assert_eq!((difference.attempt, difference.decision), (Some(4), "pick"), "{difference}");
+    changed(3, &|at| at.pick.gone = 4, "pick");
+    changed(4, &|at| at.pick.scope = 0, "pick");
+    changed(4, &|at| (at.endpoint, at.pick.chosen.endpoint) = (1, 1), "pick");
+    changed(4, &|at| at.pick.pool = Pool::Again, "due");
+    changed(5, &|at| at.spent.once_more = false, "spent");
+    changed(5, &|at| at.verdict = Verdict::TryNext(Reason::Disclaimed), "verdict");
+    changed(5, &|at| at.budget = None, "budget");
+    changed(4, &|at| at.budget = Some(true), "budget");
+    changed(6, &|at| at.pick.chosen.place = 1, "pick");
+    changed(6, &|at| (at.endpoint, at.pick.chosen.endpoint) = (3, 3), "pick");
+    changed(6, &|at| at.spent.outside = false, "spent");
+    changed(6, &|at| at.verdict = Verdict::Done(Reason::EndpointsExhausted), "verdict");
+    let whole = |record: Record, decision: &str| {
+        let difference = replay(&listening(), &record).expect_err("the record was tampered with");
+        assert_eq!(difference.decision, decision, "{difference}");
+    };
+    let facts = worded().facts;
+    whole(Record { refresh: None, ..worded() }, "spent");
+    whole(Record { facts: Facts { gated: true, ..facts }, ..worded() }, "verdict");
+    whole(Record { facts: Facts { keyed: false, ..facts }, ..worded() }, "spent");
+    whole(Record { facts: Facts { preferred: Some(0), ..facts }, ..worded() }, "pick");
+    whole(Record { verdict: Some(Verdict::Stop(Reason::OutsideScope)), ..worded() }, "end");
+    let free = Facts { idempotent: true, ..facts };
+    whole(Record { facts: free, ..worded() }, "verdict");
 }

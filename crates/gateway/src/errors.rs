@@ -76,8 +76,8 @@ impl ErrorCode {
         ErrorCode::TooManyConnections,
     ];
 
-    /// The code of a request whose last real attempt ended so; `None`: there was no node to try.
-    pub(crate) fn of_last_attempt(last: Option<(Stage, Fault)>, client: Option<ClientFault>) -> Self {
+    /// The code of a request whose decisive attempt ended so; `None`: there was no node to try.
+    pub(crate) fn of_attempt(last: Option<(Stage, Fault)>, client: Option<ClientFault>) -> Self {
         match (last, client) {
             (None, _) => ErrorCode::NoAvailableNodes,
             (Some((_, Fault::Cancelled)), Some(ClientFault::Silent)) => ErrorCode::RequestTimeout,
@@ -154,7 +154,7 @@ impl ErrorCode {
         }
     }
 
-    /// The error type of RFC 9209 §2.3 that says the same, given what went wrong with the last attempt.
+    /// The error type of RFC 9209 §2.3 that says the same, given what went wrong with the decisive attempt.
     pub fn proxy_status_error(self, last: Option<Fault>) -> &'static str {
         match self {
             ErrorCode::AuthRequired
@@ -281,9 +281,9 @@ mod tests {
             (Stage::Send, Fault::Cancelled, Some(ClientFault::Silent), "REQUEST_TIMEOUT"),
             (Stage::Send, Fault::Cancelled, Some(ClientFault::Malformed), "BAD_REQUEST"),
         ] {
-            assert_eq!(ErrorCode::of_last_attempt(Some((stage, fault)), client).as_str(), code, "{stage:?} {fault:?}");
+            assert_eq!(ErrorCode::of_attempt(Some((stage, fault)), client).as_str(), code, "{stage:?} {fault:?}");
         }
-        assert_eq!(ErrorCode::of_last_attempt(None, None), ErrorCode::NoAvailableNodes);
+        assert_eq!(ErrorCode::of_attempt(None, None), ErrorCode::NoAvailableNodes);
     }
 
     #[test]

@@ -327,7 +327,7 @@ impl<'p> Trip<'p> {
         let record = record.expect("the session lives as long as the trip");
         let last = decisive_failure(&record);
         ledger.decided(record);
-        let code = ErrorCode::of_last_attempt(last, self.client);
+        let code = ErrorCode::of_attempt(last, self.client);
         let response_wait = last.is_some_and(|(stage, _)| stage >= Stage::Send);
         let client_left = self.client == Some(ClientFault::Left);
         Box::new(Failed { code, fault: last.map(|(_, fault)| fault), client_left, response_wait, ledger })

@@ -39,6 +39,8 @@ mod exchange;
 mod frames;
 mod head;
 mod line;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod wire;
 

@@ -5,40 +5,47 @@ use std::time::Duration;
 
 use handover_core::{Fault, Outcome, Verdict};
 use handover_wire::conn::ExchangeError;
+use handover_wire::dial::DialError;
 use http::Response;
 use tokio::time::Instant;
 
 use super::{Held, Trip, Won, outcome_of, reading};
 use crate::answer_body::AnswerBody;
-use crate::carrier::{Carrier, Wanted};
+use crate::carrier::{Carrier, Ready, Wanted};
 use crate::direct::unsendable;
+
+/// How often one attempt dials afresh because a connection that others have used ended before the request left. Nothing
+/// is repeated by it, but a server that takes connections and ends them at once must come to count as one that failed.
+const REDIALS_MAX: usize = 3;
 
 impl<C: Carrier> Trip<'_, C> {
     /// Sends the request on a connection.
+    ///
+    /// A connection that others have used, and that broke before a byte of this request left, says nothing about the
+    /// endpoint: it may have been closed for its age, or leave in good order. The same attempt then dials afresh.
     pub(super) async fn send(&mut self, won: Won<C::Conn>) -> Result<Response<AnswerBody>, ExchangeError> {
-        let Won { attempt, ready, is_reused, head_by } = won;
-        let error = match self.send_once(attempt, ready.conn, head_by).await {
-            Err(error) if is_reused && error.is_of_the_connection() && self.is_body_whole() => error,
-            result => return result,
-        };
-        // A rested connection that broke before a byte of the request left says nothing about the endpoint: it may have
-        // closed the connection for its age. The same attempt dials it once afresh.
-        tracing::debug!(error = %error.text, "a connection that rested was closed; dialling afresh");
+        let Won { attempt, mut ready, head_by } = won;
+        for _ in 0..REDIALS_MAX {
+            let is_fresh = ready.is_fresh;
+            let error = match self.send_once(attempt, ready.conn, head_by).await {
+                Err(error) if !is_fresh && error.is_of_the_connection() && self.is_body_whole() => error,
+                result => return result,
+            };
+            tracing::debug!(error = %error.text, "a connection was closed under a request that had not been sent");
+            ready = self.redial(attempt, head_by).await.map_err(|error| ExchangeError::of_dial(&error))?;
+            let detail = &mut self.details[attempt as usize - 1];
+            (detail.address, detail.reused) = (ready.address, !ready.is_fresh);
+        }
+        self.send_once(attempt, ready.conn, head_by).await
+    }
+
+    async fn redial(&mut self, attempt: u32, head_by: Option<Duration>) -> Result<Ready<C::Conn>, DialError> {
         let connect_by = self.now().saturating_add(self.engine.shared.policy.connect_timeout());
         let by = self.at(head_by.map_or(connect_by, |head_by| head_by.min(connect_by)));
-        let endpoint = Arc::clone(&self.details[attempt as usize - 1].endpoint);
-        let wanted = if self.call.is_upgrade { Wanted::Switchable } else { Wanted::Fresh };
+        let endpoint = Arc::clone(&self.tried[attempt as usize - 1]);
+        let wanted = if self.call.is_upgrade { Wanted::Switchable } else { Wanted::Careful };
         self.dials.start(&self.engine.carrier, attempt, endpoint, wanted, by, head_by);
-        let ended = self.dials.next(None).await.expect("one dial was started");
-        let detail = &mut self.details[attempt as usize - 1];
-        detail.reused = false;
-        match ended.result {
-            Ok(ready) => {
-                detail.address = ready.address;
-                self.send_once(attempt, ready.conn, head_by).await
-            }
-            Err(error) => Err(ExchangeError::of_dial(&error)),
-        }
+        self.dials.next(None).await.expect("one dial was started").result
     }
 
     async fn send_once(
@@ -48,11 +55,15 @@ impl<C: Carrier> Trip<'_, C> {
         head_by: Option<Duration>,
     ) -> Result<Response<AnswerBody>, ExchangeError> {
         let shared = &self.engine.shared;
-        let endpoint = Arc::clone(&self.details[attempt as usize - 1].endpoint);
+        let endpoint = Arc::clone(&self.tried[attempt as usize - 1]);
         let request = match self.call.request(shared, &endpoint) {
             Ok(request) => request,
             Err(why) => return Err(unsendable(why)),
         };
+        // An attempt that was answered early may have read on behind the verdict.
+        if !self.is_body_whole() {
+            return Err(unsendable("part of the body was read for the attempt before this one".to_owned()));
+        }
         let respond_by = self.now().saturating_add(shared.policy.response_timeout());
         let by = head_by.map_or(respond_by, |head_by| head_by.min(respond_by));
         let by = self.deadline.map_or(by, |deadline| deadline.min(by));
@@ -87,7 +98,9 @@ impl<C: Carrier> Trip<'_, C> {
 
     /// An exchange failed; true if that ended the session.
     pub(super) fn send_failed(&mut self, attempt: u32, error: &ExchangeError) -> bool {
-        self.details[attempt as usize - 1].message = Some(error.text.as_str().into());
+        let detail = &mut self.details[attempt as usize - 1];
+        detail.message = Some(error.text.as_str().into());
+        detail.written_bytes = Some(error.written_bytes).filter(|bytes| *bytes > 0);
         let verdict = self.finished(attempt, outcome_of(error, self.call.body.left()));
         !matches!(verdict, Verdict::TryNext(_))
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{Choice, Pick, Pool};
 use crate::answer::{Meaning, is_of_the_connection, meaning_of};
+use crate::decide::is_kept_by_its_key;
 use crate::pause::parked_until;
 use crate::record::AttemptRecord;
-use crate::{Endpoints, Reason, Replay, Sent, Verdict};
+use crate::{Endpoints, Reason, Sent, Verdict};
 
 impl<'s> Choice<'s> {
     /// The attempts that had begun.
@@ -53,15 +54,10 @@ impl<'s> Choice<'s> {
     ///
     /// [`Ledger::spent`]: crate::ledger::Ledger::spent
     pub(crate) fn bound(&self) -> Option<u32> {
-        if !self.is_kept_by_its_key() {
+        if !is_kept_by_its_key(self.policy, self.facts) {
             return None;
         }
         self.begun().find(|attempt| self.binds(attempt)).map(|attempt| attempt.pick.scope)
-    }
-
-    /// Whether nothing but its key keeps a repeat of the request from counting.
-    fn is_kept_by_its_key(&self) -> bool {
-        self.facts.keyed && !self.facts.idempotent && self.policy.replay() != Replay::Always
     }
 
     /// Whether an attempt, if it had ended before this choice, binds the request to its scope.
@@ -77,7 +73,7 @@ impl<'s> Choice<'s> {
     ///
     /// Which of the others were under way then is not looked at: in doubt the request does not go on.
     pub(crate) fn is_beside_outsiders(&self, attempt: &AttemptRecord) -> bool {
-        self.is_kept_by_its_key()
+        is_kept_by_its_key(self.policy, self.facts)
             && self.binds(attempt)
             && self.begun().any(|other| other.pick.scope != attempt.pick.scope)
     }

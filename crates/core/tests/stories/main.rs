@@ -2,5 +2,8 @@
 
 mod decide;
 mod orders;
+mod presets;
+mod scopes;
 mod session;
 mod text;
+mod words;

@@ -63,14 +63,44 @@ impl Endpoints for Costs {
     }
 }
 
+/// The endpoints of a story, as far as it has come.
+struct Told {
+    costs: Vec<Option<u64>>,
+    gone: Vec<usize>,
+    scopes: Vec<(usize, u32)>,
+}
+
+impl Endpoints for Told {
+    fn count(&self) -> usize {
+        self.costs.len()
+    }
+    fn cost(&self, index: usize) -> u64 {
+        self.costs[index].unwrap_or(1)
+    }
+    fn admits(&self, index: usize) -> bool {
+        self.costs[index].is_some()
+    }
+    fn is_usable(&self, index: usize) -> bool {
+        !self.gone.contains(&index)
+    }
+    fn scope(&self, index: usize) -> u32 {
+        self.scopes.iter().find(|(endpoint, _)| *endpoint == index).map_or(0, |(_, scope)| *scope)
+    }
+}
+
 fn action(action: Action) -> String {
-    let until = |deadline: Option<Duration>| deadline.map_or(String::new(), |at| format!(" until {}", at.as_millis()));
+    let at = |word, at: Option<Duration>| at.map_or(String::new(), |at| format!("{word} {}", at.as_millis()));
+    // The time of the head is the deadline's unless an attempt has one of its own.
+    let times = |connect_by, head_by: Option<Duration>, deadline| {
+        let head_by = at(" head by", head_by.filter(|_| head_by != deadline));
+        format!("{}{head_by}{}", at("connect by", Some(connect_by)), at(" until", deadline))
+    };
     match action {
-        Action::Try { endpoint, attempt, connect_by, deadline, .. } => {
-            format!("try {attempt} at {endpoint}, connect by {}{}", connect_by.as_millis(), until(deadline))
+        Action::Try { endpoint, attempt, connect_by, head_by, deadline } => {
+            format!("try {attempt} at {endpoint}, {}", times(connect_by, head_by, deadline))
         }
-        Action::Dial { endpoint, attempt, connect_by, deadline, .. } => {
-            format!("dial {attempt} at {endpoint}, connect by {}{}", connect_by.as_millis(), until(deadline))
+        Action::Dial { endpoint, attempt, connect_by, head_by, deadline } => {
+            format!("dial {attempt} at {endpoint}, {}", times(connect_by, head_by, deadline))
         }
         Action::Wait { until } => format!("wait until {}", until.as_millis()),
         Action::Await => "await".to_owned(),
@@ -82,7 +112,8 @@ fn action(action: Action) -> String {
 
 /// Tells a story and checks what the core says in it. Each line: a time in milliseconds, what happens, `->`, what the
 /// core says. What happens is `poll`, `connected N`, `finished N OUTCOME`, `discovered yes|no`, `cancelled`,
-/// `endpoints N`.
+/// `endpoints N` (there are so many now), `gone N` (that one cannot be used any more), `scope N SCOPE`, and `outcome`,
+/// which asks for the decisive attempt and the request's fate.
 pub(crate) fn tell(parts: PolicyParts, facts: Facts, endpoints: usize, story: &str) {
     tell_with(parts, facts, &Costs(vec![Some(1); endpoints]), Tokens(u32::MAX), story);
 }
@@ -90,7 +121,7 @@ pub(crate) fn tell(parts: PolicyParts, facts: Facts, endpoints: usize, story: &s
 /// As [`tell`], with endpoints and a budget of its own.
 pub(crate) fn tell_with(parts: PolicyParts, facts: Facts, endpoints: &Costs, mut budget: Tokens, story: &str) {
     let policy = Policy::try_new(parts).expect("the stories' policies are valid");
-    let mut endpoints = Costs(endpoints.0.clone());
+    let mut endpoints = Told { costs: endpoints.0.clone(), gone: Vec::new(), scopes: Vec::new() };
     let mut session = Session::new(&policy, facts, 7);
     let mut told = Vec::new();
     let lines: Vec<_> = story.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -115,8 +146,21 @@ pub(crate) fn tell_with(parts: PolicyParts, facts: Facts, endpoints: &Costs, mut
                 String::new()
             }
             "endpoints" => {
-                endpoints.0.resize(number.parse().expect("a number of endpoints"), Some(1));
+                endpoints.costs.resize(number.parse().expect("a number of endpoints"), Some(1));
                 String::new()
+            }
+            "gone" => {
+                endpoints.gone.push(number.parse().expect("an endpoint"));
+                String::new()
+            }
+            "scope" => {
+                let scope = outcome_text.parse().expect("a scope");
+                endpoints.scopes.push((number.parse().expect("an endpoint"), scope));
+                String::new()
+            }
+            "outcome" => {
+                let decisive = session.record().decisive().map(|attempt| attempt.attempt);
+                format!("{} of {}", session.record().fate(), decisive.unwrap_or_default())
             }
             "cancelled" => {
                 session.cancelled(now);

@@ -50,7 +50,7 @@ fn own(code: ErrorCode, fault: Option<Fault>, response_wait: bool) -> Response<R
     response
 }
 
-/// The failure of a request whose attempts are over: the real last error, and the id to ask `handover explain` about.
+/// The failure of a request whose attempts are over: the error of the decisive one, and the id to ask `handover explain` about.
 pub(super) fn failed(failed: Failed) -> Response<ResponseBody> {
     let Failed { code, fault, client_left, response_wait, mut ledger } = failed;
     let mut response = own(code, fault, response_wait);

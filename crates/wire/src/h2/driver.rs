@@ -80,7 +80,9 @@ impl Driver {
             shared.wire.hold(wanted);
             let Some(http) = &mut self.http else { return Poll::Ready(()) };
             if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
-                self.end(shared, error::over(result.err().as_ref(), shared.wire.with_book(|book| book.last_stream())));
+                let last = shared.wire.with_book(|book| book.last_stream());
+                let why = shared.wire.broke().unwrap_or_else(|| error::over(result.err().as_ref(), last));
+                self.end(shared, why);
                 return Poll::Ready(());
             }
             let held = shared.wire.was_held();
@@ -89,14 +91,17 @@ impl Driver {
             if let Some(last) = shared.wire.with_book(|book| book.last_stream()) {
                 shared.line.turn_away(&error::gone_away(last));
             }
+            let waited_for = self.can_take(shared);
             // What is handed over now is written in this very turn.
-            if wanted && self.can_take(shared) && self.is_clear(shared) && self.take(shared, cx) > 0 {
+            if waited_for && self.is_clear(shared) && self.take(shared, cx) > 0 {
                 continue;
             }
-            if !held {
+            // Room that came in this turn is used in this turn: nobody wakes the task for it again.
+            let came = may_hold && waited_for && !wanted;
+            if !held && !came {
                 return Poll::Pending;
             }
-            may_hold = false;
+            may_hold = came;
         }
     }
 
@@ -176,7 +181,7 @@ impl Shared {
             raw,
             secure,
             busy: Mutex::new(Busy { requests: 0, idle_since: Instant::now() }),
-            streams_max: AtomicUsize::new(usize::MAX),
+            streams_max: AtomicUsize::new(super::STREAMS_AT_FIRST),
             highest: AtomicU32::new(0),
             silent_at: AtomicU64::new(u64::MAX),
         }

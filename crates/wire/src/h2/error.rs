@@ -60,24 +60,34 @@ pub(super) fn over(error: Option<&::h2::Error>, last_stream: Option<u32>) -> Ove
 /// What an error of `h2`'s is.
 pub(super) fn of(error: &::h2::Error) -> Over {
     if let Some(io) = error.get_io() {
-        let (fault, errno) = fault_of(io);
-        // A FIN in the middle of a frame is one too.
-        let ended = matches!(io.kind(), io::ErrorKind::UnexpectedEof) || errno.is_none();
-        return Over { fault: if ended { Fault::Closed } else { fault }, errno, text: io.to_string() };
+        return of_io(io);
     }
     let fault = if error.is_reset() && error.is_remote() {
         Fault::Reset
-    } else if error.is_library() {
-        Fault::Protocol
-    } else {
+    } else if error.is_go_away() && !error.is_library() {
         Fault::Closed
+    } else {
+        // The peer broke the protocol, or it was we who would have.
+        Fault::Protocol
     };
     let text = match error.reason() {
         Some(reason) if fault == Fault::Reset => format!("the peer reset the stream ({})", name(reason)),
-        Some(reason) if fault == Fault::Protocol => format!("the peer broke HTTP/2 ({})", name(reason)),
+        Some(reason) if error.is_library() => format!("the peer broke HTTP/2 ({})", name(reason)),
         _ => full_text(error),
     };
     Over { fault, errno: None, text }
+}
+
+/// What an error of a stream is.
+pub(super) fn of_io(error: &io::Error) -> Over {
+    let (fault, errno) = fault_of(error);
+    // A FIN in the middle of a frame; and h2's word for every end of a connection that it cannot say more about.
+    let closed = match error.kind() {
+        io::ErrorKind::UnexpectedEof => true,
+        io::ErrorKind::BrokenPipe => errno.is_none(),
+        _ => false,
+    };
+    Over { fault: if closed { Fault::Closed } else { fault }, errno, text: error.to_string() }
 }
 
 /// No stream could be opened for a request.

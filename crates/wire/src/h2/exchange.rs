@@ -209,7 +209,7 @@ where
 
 impl<B> Exchange<B> {
     /// Gives the request up: when this returns, not one byte of it flows any more. `None`: none ever did.
-    fn give_up(&mut self) -> Option<Handed> {
+    pub(super) fn give_up(&mut self) -> Option<Handed> {
         self.done = true;
         if self.ticket.revoke() {
             self.shared.line.leave(&self.ticket);

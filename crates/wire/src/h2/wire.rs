@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::book::Book;
+use super::error;
+use super::line::Over;
 use crate::dial::Stream;
 use crate::small_write;
 
@@ -28,11 +30,14 @@ struct State {
     held: bool,
     /// Why it was closed, if it was closed by us before its time.
     closed: Option<&'static str>,
+    /// The socket's own error, of which `h2` passes on the kind only.
+    broke: Option<Over>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        let state = State { stream: Some(stream), book: Book::new(), hold: false, held: false, closed: None };
+        let state =
+            State { stream: Some(stream), book: Book::new(), hold: false, held: false, closed: None, broke: None };
         Wire(Arc::new(Mutex::new(state)))
     }
 
@@ -66,6 +71,11 @@ impl Wire {
         self.lock().stream.is_none()
     }
 
+    /// The error that the socket ended in, if it did.
+    pub(super) fn broke(&self) -> Option<Over> {
+        self.lock().broke.clone()
+    }
+
     /// What the kernel knows of an idle connection: whether it is open and nothing lies there unread.
     ///
     /// What lies there is the event loop's to read within a turn; mostly it is a GOAWAY, which comes before an end.
@@ -85,6 +95,16 @@ impl Wire {
 }
 
 impl State {
+    /// Remembers an error of the socket.
+    fn noting<T>(&mut self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &done
+            && self.broke.is_none()
+        {
+            self.broke = Some(error::of_io(error));
+        }
+        done
+    }
+
     fn stream(&mut self) -> io::Result<&mut Stream> {
         let why = self.closed.unwrap_or("the connection is closed");
         self.stream.as_mut().ok_or_else(|| io::Error::new(io::ErrorKind::BrokenPipe, why))
@@ -101,7 +121,8 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         let before = buf.filled().len();
-        ready!(Pin::new(state.stream()?).poll_read(cx, buf))?;
+        let done = Pin::new(state.stream()?).poll_read(cx, buf);
+        ready!(state.noting(done))?;
         state.book.note_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -119,7 +140,8 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let mut state = self.lock();
         let stream = state.stream()?;
-        let written = unbudgeted(cx, |cx| small_write::poll_write(Pin::new(&mut *stream), cx, pieces));
+        let done = unbudgeted(cx, |cx| small_write::poll_write(Pin::new(&mut *stream), cx, pieces));
+        let written = state.noting(done);
         match &written {
             Poll::Ready(Ok(taken)) => state.book.note_write(pieces, *taken),
             Poll::Pending => state.book.note_write(pieces, 0),
@@ -136,7 +158,8 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         let stream = state.stream()?;
-        ready!(unbudgeted(cx, |cx| Pin::new(&mut *stream).poll_flush(cx)))?;
+        let done = unbudgeted(cx, |cx| Pin::new(&mut *stream).poll_flush(cx));
+        ready!(state.noting(done))?;
         state.book.note_flushed();
         if state.hold {
             state.held = true;

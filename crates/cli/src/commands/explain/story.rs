@@ -105,6 +105,7 @@ fn chosen(attempt: &AttemptEntry) -> String {
     let size = pick.size.unwrap_or(pick.endpoints);
     let pool = match pick.pool.as_deref() {
         Some("again") => "tried before",
+        Some("same") => "to be asked again",
         Some("shedding") => "not tried before but shedding traffic",
         _ => "not tried before",
     };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 use tokio::sync::Notify;
-use tokio::time::advance;
+use tokio::time::{advance, timeout};
 
 use super::super::Fetch;
 use super::*;
@@ -96,7 +96,9 @@ fn texts(answer: Result<Vec<Url>, DiscoverError>) -> Result<Vec<String>, String>
 async fn ask_at(regions: &Regions, server: &Server, origin: &str, refresh: bool) -> Result<Vec<String>, String> {
     let headers = HeaderMap::new();
     let origin = url(origin);
-    texts(regions.discover(Ask { origin: &origin, headers: &headers, refresh, fetch: server }).await)
+    let answer = regions.discover(Ask { origin: &origin, headers: &headers, refresh, fetch: server });
+    // The clock stands still, so the time is over at once if there is nothing left that could happen.
+    texts(timeout(Duration::from_secs(3600), answer).await.expect("nobody waits for ever"))
 }
 
 async fn ask(regions: &Regions, server: &Server) -> Result<Vec<String>, String> {
