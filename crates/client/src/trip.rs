@@ -199,7 +199,14 @@ impl<'e, C: Carrier> Trip<'e, C> {
             self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
         }
         let label = Arc::clone(&endpoint.label);
-        self.details.push(Detail { endpoint: label, address: None, reused: false, written_bytes: None, message: None });
+        self.details.push(Detail {
+            endpoint: label,
+            address: None,
+            reused: false,
+            redials: 0,
+            written_bytes: None,
+            message: None,
+        });
         self.tried.push(Arc::clone(&endpoint));
         let wanted = self.wanted();
         if let Some(ready) = self.engine.carrier.take(&endpoint, wanted) {

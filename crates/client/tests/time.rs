@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use handover_client::{BackoffBetween, Client, ClientBuilder, Fault, Policy, PolicyParts, Reason, Stage, Verdict};
+use handover_client::{
+    BackoffBetween, Body, Client, ClientBuilder, Fault, Policy, PolicyParts, Reason, Stage, Verdict,
+};
 use handover_testkit::{
     Act, Answer, BlackholePort, Directory, Gate, HttpProxyNode, NodeAct, Origin, TEST_DEADLINE, bounded, within,
 };

@@ -32,6 +32,7 @@ impl<C: Carrier> Trip<'_, C> {
                 result => return result,
             };
             tracing::debug!(error = %error.text, "a connection was closed under a request that had not been sent");
+            self.details[attempt as usize - 1].redials += 1;
             ready = self.redial(attempt, head_by).await.map_err(|error| ExchangeError::of_dial(&error))?;
             let detail = &mut self.details[attempt as usize - 1];
             (detail.address, detail.reused) = (ready.address, !ready.is_fresh);

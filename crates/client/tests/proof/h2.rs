@@ -1,8 +1,8 @@
 //! What HTTP/2 guarantees decides whether a POST goes on: refused and never processed, yes; anything else, no.
 
+use ::h2::Reason;
 use handover_client::{Client, Fate, Http2};
 use handover_testkit::{Executions, H2Act, H2Answer, H2Origin, RawAct, RawH2, bounded, frame};
-use ::h2::Reason;
 
 async fn second(executions: &Executions) -> H2Origin {
     H2Origin::builder().script(|_| H2Act::Answer(H2Answer::ok("second"))).executions(executions).start().await
@@ -15,7 +15,8 @@ fn client(first: String, second: &H2Origin) -> Client {
 #[tokio::test]
 async fn a_refused_stream_goes_to_the_next_endpoint_and_any_other_reset_does_not() {
     bounded(async {
-        for (reason, goes_on) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false), (Reason::INTERNAL_ERROR, false)]
+        for (reason, goes_on) in
+            [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false), (Reason::INTERNAL_ERROR, false)]
         {
             let executions = Executions::default();
             let first = H2Origin::scripted(move |_| H2Act::Reset(reason)).await;
