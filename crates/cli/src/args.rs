@@ -88,6 +88,8 @@ Examples:
   handover check https://api.example --path /healthz --timeout 2s
   handover check https://api.example --json | jq '.endpoints[0].first_byte_ms'
 
+On a terminal, what is waited for is shown on stderr.
+
 Exit codes:
   0    all good
   1    some failed
@@ -102,15 +104,15 @@ The body of the answer goes to stdout, and a line for each attempt to stderr.";
 const REQUEST_EXAMPLES: &str = "\
 Examples:
   The first server that answers, and one attempt at each:
-    handover request GET /kv/exam -e https://kv-1.example -e https://kv-2.example -H 'X-App-Token: …'
+    handover request GET /kv/exam -e https://kv-1.example -e https://kv-2.example -H 'X-Token: …'
 
   A file that must not be taken twice; a server that does not answer within 5 s is left:
     handover request POST /orders -e https://a.example -e https://b.example --policy at-most-once \\
       --data-file order.json -H 'Content-Type: application/json' --attempt-timeout 5s
 
   Regions that the first one names when it fails; a time below 5s makes one attempt and no more:
-    handover request POST /twirp/livekit.RoomService/ListRooms -e https://api.example --policy regions \\
-      --discover /settings/regions --data '{}'
+    handover request POST /twirp/livekit.RoomService/ListRooms -e https://api.example --data '{}' \\
+      --policy regions --discover /settings/regions -H 'Content-Type: application/json'
 
   What happened, for a program:
     handover request GET / -e http://127.0.0.1:9001 --json | jq '.record.attempts[].fault'

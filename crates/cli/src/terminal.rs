@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::diagnostics::LogFormat;
 use crate::exit::Exit;
 
 /// The width taken when stdout is no terminal and `COLUMNS` does not say: fits a window without being read as cramped.
@@ -160,6 +161,38 @@ pub(crate) fn duration(duration: Duration) -> String {
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
     }
+}
+
+/// A line on stderr that is written over and over while a command waits: for people, who see nothing else meanwhile. Where
+/// nobody can see it, it is not written.
+pub(crate) struct StatusLine(Option<Terminal>);
+
+impl StatusLine {
+    /// For this form of diagnostics: a program wants none.
+    pub(crate) fn new(format: LogFormat) -> Self {
+        let terminal = Terminal::of_stderr();
+        Self((terminal.can_overwrite && format == LogFormat::Human).then_some(terminal))
+    }
+
+    /// Shows this text in place of the last one.
+    pub(crate) fn show(&self, text: &str) {
+        if let Some(terminal) = &self.0 {
+            // One less than the width: some terminals go to the next line with the last character.
+            write_over(&terminal.cut(&terminal.safe(text), terminal.width - 1));
+        }
+    }
+
+    /// Takes it away, so that what is said next stands where it was.
+    pub(crate) fn clear(&self) {
+        if self.0.is_some() {
+            write_over("");
+        }
+    }
+}
+
+/// To the beginning of the line, and away with what is there. Without a reader there is nobody to tell.
+fn write_over(text: &str) {
+    let _: io::Result<()> = write!(io::stderr().lock(), "\r\x1b[K{text}");
 }
 
 /// Runs `print` on stdout. A reader that has seen enough and went away ends the command in order.

@@ -227,11 +227,11 @@ async fn regions_fail_over_where_the_discovery_is_named_and_not_elsewhere() {
         let mock = LivekitMock::start(3).await;
         let create = async |directives: Value, more: &[&str]| {
             let directives = format!("X-Lk-Mock: {directives}");
-            let fixed =
-                ["--policy", "regions", "--data", r#"{"name":"room"}"#, "-H", "Authorization: Bearer t", "--json"];
+            let policy = if more.contains(&"--policy") { &[][..] } else { &["--policy", "regions"] };
+            let fixed = ["--data", r#"{"name":"room"}"#, "-H", "Authorization: Bearer t", "--json"];
             let kind = ["-H", "Content-Type: application/json", "-H", &directives];
             let path = "/twirp/livekit.RoomService/CreateRoom";
-            request("POST", path, &[&mock.url(0)], &[&fixed[..], &kind[..], more].concat()).await
+            request("POST", path, &[&mock.url(0)], &[policy, &fixed[..], &kind[..], more].concat()).await
         };
         let discover = ["--discover", "/settings/regions"];
         let down = json!({"failRegions": [0, 1]});
@@ -254,6 +254,10 @@ async fn regions_fail_over_where_the_discovery_is_named_and_not_elsewhere() {
             assert_eq!(mock.all_requests().len(), all, "{more:?}");
         }
         assert_eq!(mock.discoveries().len(), 2);
+        // Under another policy the path is asked all the same, and nobody is told of LiveKit.
+        let ran = create(json!({"failRegions": [0]}), &[&discover[..], &["--policy", "rotation"]].concat()).await;
+        assert_eq!(ran.json()["headers"]["x-lk-mock-region"], "1");
+        assert!(mock.requests(1).last().is_some_and(|seen| !seen.head.headers.contains_key("x-livekit-request-id")));
     })
     .await;
 }
@@ -284,7 +288,7 @@ async fn credentials_are_sent_where_they_belong_and_never_shown() {
 #[tokio::test]
 async fn what_a_server_says_reaches_the_terminal_as_text_only() {
     bounded(async {
-        let evil = "HTTP/1.1 502 \x1b[2J\x1b]0;owned\x07\r\n\r\n";
+        let evil = "HTTP/1.1 502 \x1b[2J\x1b]0;owned\x07 \u{202e}gnp\r\n\r\n";
         let proxy = HttpProxyNode::start(NodeAct::Say(evil.into(), End::Fin), Directory::new()).await;
         let proxy = format!("http://{}", proxy.addr());
         let broken = Origin::scripted(|_| {
@@ -295,7 +299,7 @@ async fn what_a_server_says_reaches_the_terminal_as_text_only() {
         for more in [&["--proxy", &*proxy][..], &[]] {
             let ran = request("GET", "/", &[&broken.url()], more).await;
             assert!(ran.code != Some(0) && ran.stderr.contains("1. http://"), "{ran:?}");
-            let is_raw = |character: char| character.is_control() && character != '\n';
+            let is_raw = |character: char| (character.is_control() && character != '\n') || character == '\u{202e}';
             assert!(!ran.stderr.contains(is_raw), "{more:?}: {:?}", ran.stderr);
         }
     })

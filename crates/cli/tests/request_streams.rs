@@ -10,8 +10,8 @@ use std::process::Stdio;
 
 use command::{ended, handover, interrupt, run};
 use handover_testkit::{
-    Act, Answer, Authority, BlackholePort, Body, DeadPort, End, Gate, Origin, bounded, is_pattern, pattern_at,
-    peak_memory,
+    Act, Answer, Authority, BlackholePort, Body, DeadPort, End, Gate, H2Origin, Origin, bounded, is_pattern,
+    pattern_at, peak_memory,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -47,12 +47,11 @@ async fn a_large_answer_flows_through_in_little_memory() {
             let read = stdout.read(&mut buffer).await.expect("readable");
             assert!(read > 0 && is_pattern(at, &buffer[..read]), "at {at}");
             at += read as u64;
-            if at == LARGE {
-                break;
+            // What a pipe holds may be all that is left of a process that has ended.
+            if at < LARGE - (1 << 20) {
+                let peak = peak_memory(child.id().expect("it runs"));
+                assert!(peak < MEMORY_MAX, "{peak}");
             }
-            // Still running, as there is more to come.
-            let peak = peak_memory(child.id().expect("it runs"));
-            assert!(peak < MEMORY_MAX, "{peak}");
         }
         assert_eq!(ended(child).await.code, Some(0));
     })
@@ -165,6 +164,25 @@ async fn interrupted_it_says_what_is_known_and_sends_nothing_more() {
 }
 
 #[tokio::test]
+async fn interrupted_while_nobody_reads_its_output_it_ends() {
+    bounded(async {
+        let origin = Origin::scripted(|_| Act::Answer(Answer::ok("").body(Body::Pattern(LARGE)))).await;
+        let mut child = handover(["request", "GET", "/", "-e", &origin.url()]).spawn().expect("it was built");
+        let stdout = child.stdout.take().expect("piped");
+        // A pipe of one page: when it is full, the write that filled it waits, as a piece of the body is larger.
+        rustix::pipe::fcntl_setpipe_size(&stdout, 4096).expect("nothing is in it yet");
+        while rustix::io::ioctl_fionread(&stdout).expect("a pipe can be asked") < 4096 {
+            tokio::task::yield_now().await;
+        }
+        interrupt(&child);
+        let ran = ended(child).await;
+        assert!(ran.code == Some(130) && ran.stderr.contains("interrupted"), "{ran:?}");
+        drop(stdout);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn interrupted_while_it_dials_nothing_was_sent() {
     bounded(async {
         let hole = BlackholePort::new().await;
@@ -194,6 +212,22 @@ fn dials(pid: u32) -> bool {
         // Column 3 is the state (02: SYN-SENT), column 9 the inode (proc(5)).
         columns[3] == "02" && sockets.iter().any(|socket| socket.as_os_str() == &*format!("socket:[{}]", columns[9]))
     })
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_the_server_chooses_it() {
+    bounded(async {
+        let authority = Authority::new();
+        let origin = H2Origin::builder().tls(authority.acceptor(&["127.0.0.1"], &["h2"])).start().await;
+        let (url, ca) = (format!("https://{}", origin.addr()), authority.file());
+        let trusting = ["--cacert", ca.to_str().expect("UTF-8")];
+        let shown = run(["request", "GET", "/", "-e", &url, "-i"].into_iter().chain(trusting)).await;
+        assert!(shown.code == Some(0) && shown.text().starts_with("HTTP/2.0 200 OK\r\n"), "{shown:?}");
+        let tested = run(["check", &url, "--json"].into_iter().chain(trusting)).await.json();
+        assert!(tested["endpoints"][0]["first_byte_ms"].is_number(), "{tested}");
+        assert_eq!(origin.requests().len(), 2);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -48,6 +48,12 @@ pub trait Discover: Send + Sync + 'static {
     fn discover<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Url>, DiscoverError>>;
 }
 
+impl<D: Discover + ?Sized> Discover for Arc<D> {
+    fn discover<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Url>, DiscoverError>> {
+        (**self).discover(ask)
+    }
+}
+
 /// A question for endpoints.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {

@@ -13,6 +13,21 @@
 //! - An answer that is no JSON is a fault of that answer ([`KvCode::ServerError`]), not a reason to ask another server.
 //! - 429 is told with the limits that the server named ([`KvError::rate_limit`]); for as long as its `Retry-After` says,
 //!   requests go to the other servers.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), handover_client::kv::KvError> {
+//! use handover_client::kv::{KvCode, KvProvider};
+//!
+//! let store = KvProvider::classworkscloud().token("secret").build()?;
+//! store.save_data("homework", &serde_json::json!({ "math": "p. 12" })).await?;
+//! match store.load_data("homework").await {
+//!     Ok(value) => println!("{value}"),
+//!     Err(error) if error.code() == KvCode::NotFound => println!("{:?} has none", error.server()),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::path::PathBuf;

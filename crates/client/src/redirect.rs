@@ -23,20 +23,24 @@ use crate::trip::{Engine, run};
 pub(crate) async fn follow<C: Carrier>(engine: &Engine<C>, mut call: Call, most: u32) -> Result<Answer, Error> {
     let began = Instant::now();
     let deadline = call.deadline.into_iter().chain(engine.shared.policy.deadline()).min();
-    for _ in 0..most {
+    let mut hops = Vec::new();
+    let mut redirect = StatusCode::OK;
+    loop {
         // A body that is sent once has gone with the first request.
         let again = call.body.again();
-        let answer = run(engine, &call).await?;
-        match next(engine, &answer, &call, again) {
-            // The deadline is that of the caller's request, with all that it leads to.
-            Some(next) => {
-                call = next;
-                call.deadline = deadline.map(|deadline| deadline.saturating_sub(began.elapsed()));
-            }
-            None => return Ok(answer),
-        }
+        let answer = match run(engine, &call).await {
+            Ok(answer) => answer,
+            Err(error) if hops.is_empty() => return Err(error),
+            Err(error) => return Err(error.behind_redirects(hops, redirect)),
+        };
+        let is_last = hops.len() >= most as usize;
+        let Some(next) = next(engine, &answer, &call, again).filter(|_| !is_last) else { return Ok(answer) };
+        hops.push(answer.record().clone());
+        redirect = answer.status();
+        // The deadline is that of the caller's request, with all that it leads to.
+        call = next;
+        call.deadline = deadline.map(|deadline| deadline.saturating_sub(began.elapsed()));
     }
-    run(engine, &call).await
 }
 
 /// What is about the body that a request no longer has.

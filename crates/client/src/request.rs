@@ -17,7 +17,6 @@ use crate::call::Call;
 use crate::client::Client;
 use crate::endpoint::{Endpoint, basic, without_credentials};
 use crate::error::Error;
-use crate::record::Record;
 
 /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -253,11 +252,11 @@ impl RequestBuilder {
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::status_of(answer));
         }
-        let (endpoint, record) = (Arc::clone(answer.endpoint_handle()), answer.record().clone());
+        let endpoint = Arc::clone(answer.endpoint_handle());
         let (head, body) = answer.into_parts();
         let conn = body.into_conn().ok_or_else(|| Error::builder("the connection that was to switch is gone"))?;
         let (io, early) = conn.into_switched().await.map_err(|error| Error::new(crate::error::Kind::Body, error))?;
-        Ok(Upgraded { io, early, endpoint, headers: head.headers, record })
+        Ok(Upgraded { io, early, endpoint, headers: head.headers })
     }
 }
 
@@ -268,7 +267,6 @@ pub(crate) struct Upgraded {
     pub(crate) early: Bytes,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) headers: HeaderMap,
-    pub(crate) record: Record,
 }
 
 /// A request's path: relative to every endpoint's URL, with a query if there is one.

@@ -166,3 +166,18 @@ async fn the_deadline_bounds_all_hops_together() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_was_answered_with_a_redirect_is_never_said_to_be_unsent() {
+    bounded(async {
+        let dead = handover_testkit::DeadPort::new();
+        let origin = redirecting(&format!("http://{}/", dead.addr())).await;
+        let error = client(&origin.url()).post("/303").body("order").send().await.expect_err("nobody is there");
+        assert!(!error.is_not_sent() && !error.is_maybe_sent(), "{error}");
+        assert_eq!(error.status().map(|status| status.as_u16()), Some(303));
+        let text = error.to_string();
+        assert!(text.contains("answered 303") && text.contains("refused"), "{text}");
+        assert_eq!(origin.request_count(), 1);
+    })
+    .await;
+}

@@ -295,3 +295,52 @@ async fn a_reader_who_pauses_is_not_the_servers_silence() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_attempt_may_have_longer_than_the_policys_time_for_a_response() {
+    bounded(async {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let origin = Origin::scripted(move |_| Act::Answer(Answer::ok("late").held_by(&held))).await;
+        let parts = PolicyParts { response_timeout: Duration::from_millis(100), ..*Policy::rotation().parts() };
+        let builder = Client::builder().endpoints([origin.url()]).no_proxy();
+        let client = builder.policy(Policy::try_new(parts).expect("valid")).build().expect("valid");
+        let answer = client.get("/").attempt_timeout(Duration::from_secs(30)).send();
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            gate.open();
+        };
+        assert_eq!(tokio::join!(answer, later).0.expect("answered").status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_a_timeout_and_not_the_callers_leaving() {
+    bounded(async {
+        let origin = Origin::answering("never").await;
+        let client = Client::builder().endpoints([origin.url()]).no_proxy().build().expect("valid");
+        let body = Body::stream(Silent(false));
+        let error = client.put("/").body(body).timeout(Duration::from_millis(300)).send().await.expect_err("silent");
+        assert!(error.is_timeout() && !error.is_body(), "{error}");
+        assert!(error.is_maybe_sent(), "{error}");
+    })
+    .await;
+}
+
+/// One piece, and then nothing, without an end.
+struct Silent(bool);
+
+impl futures_core::Stream for Silent {
+    type Item = Result<&'static [u8], std::convert::Infallible>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        if std::mem::replace(&mut self.0, true) {
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(Some(Ok(b"piece")))
+    }
+}

@@ -83,7 +83,7 @@ impl Endpoints for First<'_> {
         self.1.min(self.0.count())
     }
     fn is_usable(&self, index: usize) -> bool {
-        index % 3 == 0 || self.0.is_usable(index)
+        index.is_multiple_of(3) || self.0.is_usable(index)
     }
     fn scope(&self, index: usize) -> u32 {
         self.0.scope(index)

@@ -1,6 +1,6 @@
 //! `handover check`: the connection test, for people and for programs.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use clap::Args;
 use handover_client::{Check, CheckReport, CheckVerdict, CheckedEndpoint, Client};
@@ -8,7 +8,7 @@ use handover_client::{Check, CheckReport, CheckVerdict, CheckedEndpoint, Client}
 use super::reach::{ReachArgs, duration};
 use crate::diagnostics::LogFormat;
 use crate::exit::Exit;
-use crate::terminal::{Paint, Terminal, duration as shown, on_stdout};
+use crate::terminal::{Paint, StatusLine, Terminal, duration as shown, on_stdout};
 
 /// The flags of `handover check`.
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &CheckArgs, format: LogFormat) -> Exit {
     let mut progress = Progress::new(&client, format);
     progress.show();
     let report = runtime.block_on(client.check(&check, |endpoint| progress.over(endpoint)));
-    progress.clear();
+    progress.line.clear();
     // Asking the system for a name goes on in a thread of its own when its time is over: nobody waits for it.
     runtime.shutdown_background();
     match report {
@@ -150,20 +150,18 @@ fn conclusion(terminal: &Terminal, report: &CheckReport) -> String {
     format!("{}: {good} of {all} good", terminal.paint(paint, words))
 }
 
-/// What stands on stderr while the test runs, where a person can see it: one line that is written over and over.
+/// What stands on stderr while the test runs.
 struct Progress {
-    terminal: Option<Terminal>,
+    line: StatusLine,
     waiting: Vec<String>,
     all: usize,
 }
 
 impl Progress {
     fn new(client: &Client, format: LogFormat) -> Self {
-        let terminal = Terminal::of_stderr();
-        let is_shown = io::stderr().is_terminal() && terminal.can_overwrite && format == LogFormat::Human;
         let label = |url: &str| url.trim_end_matches('/').to_owned();
         let waiting: Vec<_> = client.endpoints().iter().map(|endpoint| label(endpoint.url.as_str())).collect();
-        Self { terminal: is_shown.then_some(terminal), all: waiting.len(), waiting }
+        Self { line: StatusLine::new(format), all: waiting.len(), waiting }
     }
 
     fn over(&mut self, endpoint: &CheckedEndpoint) {
@@ -172,21 +170,9 @@ impl Progress {
     }
 
     fn show(&self) {
-        let Some(terminal) = &self.terminal else { return };
         let done = self.all - self.waiting.len();
-        let line = format!("{done} of {} done, waiting for {}", self.all, self.waiting.join(", "));
-        // One less than the width: some terminals go to the next line with the last character.
-        self.write(&terminal.cut(&terminal.safe(&line), terminal.width - 1));
-    }
-
-    fn clear(&self) {
-        if self.terminal.is_some() {
-            self.write("");
+        if done < self.all {
+            self.line.show(&format!("{done} of {} done, waiting for {}", self.all, self.waiting.join(", ")));
         }
-    }
-
-    fn write(&self, text: &str) {
-        // To the beginning of the line, and away with what is there. Without a reader there is nobody to tell.
-        let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
     }
 }

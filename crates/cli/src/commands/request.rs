@@ -5,6 +5,7 @@ mod prepare;
 mod report;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use handover_client::{Answer, Error};
@@ -16,6 +17,11 @@ use self::report::{End, Head, Report};
 use super::reach::ReachArgs;
 use crate::diagnostics::LogFormat;
 use crate::exit::Exit;
+use crate::terminal::StatusLine;
+
+/// How often a person is told how long the answer has been waited for: what most requests take is less, and they need no
+/// such line.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
 /// The flags of `handover request`.
 #[derive(Debug, Args)]
@@ -116,16 +122,28 @@ async fn perform(ready: Ready, output: Output) -> Exit {
         Err(error) => return output.format.fail(Exit::Other, &format!("cannot wait for signals: {error}")),
     };
     let Ready { request, watch } = ready;
+    let line = StatusLine::new(output.format);
     let sent = tokio::select! {
         biased;
         _ = interrupt.recv() => None,
         sent = request.send() => Some(sent),
+        () = count_up(&line) => None,
     };
+    line.clear();
     match sent {
-        None => output.without_answer(&Report::interrupted(watch.record())),
+        None => output.without_answer(&Report::interrupted(watch.records())),
         Some(Ok(answer)) => output.answered(answer, interrupt).await,
         Some(Err(error)) if error.is_builder() => output.format.refuse_all("request", &[one_line(&error)]),
         Some(Err(error)) => output.without_answer(&Report::failed(&error)),
+    }
+}
+
+/// Shows how long the answer has been waited for; never ends.
+async fn count_up(line: &StatusLine) {
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(SHOWN_EVERY).await;
+        line.show(&format!("waiting for an answer: {} s", began.elapsed().as_secs()));
     }
 }
 

@@ -83,6 +83,7 @@ impl Reach for OverClient {
         let request = self.request(Method::GET, &ask);
         Box::pin(async move {
             let upgraded = request.upgrade("websocket").await?;
+            tracing::debug!(endpoint = ?upgraded.endpoint, "a socket's connection stands");
             let switched = Switched { wire: Box::new(upgraded.io), early: upgraded.early };
             Ok(Reached { switched, endpoint: upgraded.endpoint.url.clone(), headers: upgraded.headers })
         })

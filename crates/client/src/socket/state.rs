@@ -1,5 +1,6 @@
 //! What the socket is doing, for whoever wants to show it.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -44,6 +45,20 @@ pub enum State {
     },
     /// It was closed, and stays so.
     Closed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Connected { endpoint } => write!(f, "connected to {endpoint}"),
+            Self::Lost { endpoint, why, retry_in } if retry_in.is_zero() => write!(f, "lost {endpoint}: {why}"),
+            Self::Lost { endpoint, why, retry_in } => write!(f, "lost {endpoint}: {why}; waiting {retry_in:.1?}"),
+            Self::Waiting { why, retry_in } => write!(f, "no server can be used, waiting {retry_in:.1?}: {why}"),
+            Self::Switching { from, to } => write!(f, "going back from {from} to {to}"),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
 }
 
 /// The changes of a socket's state, in order.

@@ -1,6 +1,7 @@
 //! What is proven of a request: never executed twice, never lost when it was not sent, never sent after it was given up.
 
 mod cuts;
+mod h2;
 mod duplicates;
 mod late;
 mod races;

@@ -89,9 +89,12 @@ fn is_at(socket: &FailoverSocket, url: &str) -> bool {
     }
 }
 
+/// How often each key's change was heard of.
+type Counts = BTreeMap<String, usize>;
+
 /// Counts how often each key's change was heard of.
-fn count_keys() -> (Arc<Mutex<BTreeMap<String, usize>>>, impl Fn(&Event) + Send + Sync + 'static) {
-    let counts = Arc::new(Mutex::new(BTreeMap::new()));
+fn count_keys() -> (Arc<Mutex<Counts>>, impl Fn(&Event) + Send + Sync + 'static) {
+    let counts = Arc::new(Mutex::new(Counts::new()));
     let keep = Arc::clone(&counts);
     let handler = move |event: &Event| {
         let key = event.data()["content"]["key"].as_str().unwrap_or_default().to_owned();

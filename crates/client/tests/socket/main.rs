@@ -1,7 +1,9 @@
 //! Sockets against the real Socket.IO server and a real WebSocket server, as child processes that are killed.
 #![cfg(feature = "socket")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of this is a test: it says what it saw, and fails")]
 
 mod kills;
+mod tls;
 mod transports;
 
 use std::path::PathBuf;

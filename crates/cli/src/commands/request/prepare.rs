@@ -14,19 +14,20 @@ pub(super) struct Ready {
     pub(super) watch: Watch,
 }
 
-/// Keeps the record of the request that ended last. A request that is given up ends too, and this is where its record is.
+/// Keeps the records of what ended, in order: one, and with redirects one for each hop. What is given up ends too, and
+/// this is where its record is.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Arc<Mutex<Option<Record>>>);
+pub(super) struct Watch(Arc<Mutex<Vec<Record>>>);
 
 impl Watch {
-    pub(super) fn record(&self) -> Option<Record> {
+    pub(super) fn records(&self) -> Vec<Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Observer for Watch {
     fn request_over(&self, request: &RequestOver<'_>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.record.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request.record.clone());
     }
 }
 
@@ -66,6 +67,10 @@ fn builder(args: &RequestArgs, attempt_timeout: Option<Duration>, problems: &mut
     }
     if let Some(path) = &args.discover {
         builder = builder.discovery_path(path);
+        if args.policy != PolicyName::Regions {
+            // The id over all attempts is a word of the servers that this policy was made for.
+            builder = builder.request_id_header(None);
+        }
     }
     if args.shared_keys {
         builder = builder.dedup_scope(&args.endpoints);

@@ -86,8 +86,11 @@ impl Report {
     }
 
     /// Given up before an answer came: what is known of it is what its record says.
-    pub(super) fn interrupted(record: Option<Record>) -> Self {
+    pub(super) fn interrupted(mut records: Vec<Record>) -> Self {
+        let record = records.pop();
         let fate = record.as_ref().map_or(Fate::NotSent, Record::fate);
+        // What was answered with a redirect was sent.
+        let fate = if fate == Fate::NotSent && !records.is_empty() { Fate::Answered } else { fate };
         Self { fate, record, head: None, body: Vec::new(), end: End::Interrupted }
     }
 
@@ -134,7 +137,9 @@ impl Report {
             (_, Some(head), _) if head.status.as_u16() >= 400 => Exit::BadAnswer,
             (_, Some(_), _) => Exit::Ok,
             (_, None, Fate::NotSent) => Exit::NotSent,
-            (_, None, _) => Exit::Unknown,
+            (_, None, Fate::Unknown) => Exit::Unknown,
+            // With a redirect, and where it leads was not reached.
+            (_, None, Fate::Answered) => Exit::BadAnswer,
         }
     }
 
@@ -171,7 +176,7 @@ fn headline(fate: Fate) -> &'static str {
     match fate {
         Fate::NotSent => "the request was not sent",
         Fate::Unknown => "unknown whether the request was done",
-        Fate::Answered => "the request was answered",
+        Fate::Answered => "the request was answered, and where its redirect leads was not reached",
     }
 }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::{Sink, Stream};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -41,6 +42,7 @@ fn broken(error: &Error) -> Broken {
         Error::ConnectionClosed | Error::AlreadyClosed => "the server closed the connection".to_owned(),
         Error::Io(error) => format!("the connection broke: {}", error.kind()),
         Error::Capacity(_) => "a message is larger than allowed".to_owned(),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => "the connection broke".to_owned(),
         Error::Protocol(error) => format!("the server broke the WebSocket protocol: {error}"),
         Error::Utf8(_) => "the server sent a text that is not UTF-8".to_owned(),
         _ => "the WebSocket failed".to_owned(),
