@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use handover_client::{BackoffBetween, Client, ClientBuilder, Fault, Policy, PolicyParts, Reason, Stage, Verdict};
+use handover_client::{
+    BackoffBetween, Body, Client, ClientBuilder, Fault, Policy, PolicyParts, Reason, Stage, Verdict,
+};
 use handover_testkit::{
     Act, Answer, BlackholePort, Directory, Gate, HttpProxyNode, NodeAct, Origin, TEST_DEADLINE, bounded, within,
 };
@@ -177,7 +179,7 @@ async fn a_caller_who_leaves_while_a_body_is_sent_closes_the_connection() {
         let (first, second) = (Origin::answering("no").await, Origin::answering("never").await);
         let client = builder([first.url(), second.url()], Policy::rotation()).build().expect("valid");
         let endless = support::FromFn(|| Some(Ok("0123456789".into())));
-        let call = tokio::spawn(client.put("/").body(handover_client::Body::stream(endless)).send());
+        let call = tokio::spawn(client.put("/").body(Body::stream(endless)).send());
         first.ledger().until(|seen| seen.iter().any(|c| c.requests.iter().any(|request| request.body_bytes > 0))).await;
         call.abort();
         assert!(call.await.expect_err("given up").is_cancelled());
