@@ -35,20 +35,20 @@ async fn deadline_attempt_timeout_and_minimum_hold_together() {
     bounded(async {
         let origins = [hanging().await, hanging().await, hanging().await];
         let policy = rotation(|parts| {
-            (parts.attempt_timeout, parts.deadline) = (Some(ms(200)), Some(ms(500)));
-            parts.min_deadline = ms(150);
+            (parts.attempt_timeout, parts.deadline) = (Some(ms(400)), Some(ms(1000)));
+            parts.min_deadline = ms(300);
         });
         let client = builder(origins.each_ref().map(Origin::url), policy).build().expect("valid");
         let began = Instant::now();
         let error = client.get("/").send().await.expect_err("all hang");
-        // The third would begin with 100 ms left, which is too little: it does not begin at all.
+        // The third would begin with 200 ms left, which is too little: it does not begin at all.
         let record = error.record().expect("tried");
         assert_eq!(record.attempts().count(), 2, "{error}");
         assert_eq!(record.verdict(), Some(Verdict::Stop(Reason::DeadlineTooShort)));
         assert!(error.is_timeout() && error.is_maybe_sent());
         assert_eq!(origins[2].accepted(), 0);
         let took = began.elapsed();
-        assert!(took >= ms(400) && took < ms(500), "nobody waits for the rest of the deadline: {took:?}");
+        assert!(took >= ms(800) && took < ms(1000), "nobody waits for the rest of the deadline: {took:?}");
     })
     .await;
 }
