@@ -81,6 +81,18 @@ async fn a_pin_is_not_believed_from_memory() {
 }
 
 #[tokio::test]
+async fn a_pin_holds_for_endpoints_that_were_configured_too() {
+    bounded(async {
+        let mock = LivekitMock::start(4).await;
+        let builder = Client::builder().endpoints([mock.url(0), mock.url(1)]).policy(regions(|_| {})).no_proxy();
+        let client = builder.discovery_path("/settings/regions").build().expect("valid");
+        let answer = call(&client, json!({"pinnedRegions": ["region-3"]})).await.expect("answered");
+        assert_eq!((answer.status().as_u16(), served_by(&mock)), (200, vec![0, 3]), "the second may not serve it");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pin_that_nobody_serves_is_the_answer() {
     bounded(async {
         let mock = LivekitMock::start(4).await;

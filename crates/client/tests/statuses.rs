@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use handover_client::{CircuitState, Client, ClientBuilder, Fate, Policy, PolicyParts, Reason, Verdict};
-use handover_testkit::{Act, Answer, Origin, bounded};
+use handover_testkit::{Act, Answer, Gate, Origin, bounded};
 use tokio::time::Instant;
 
 fn builder<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> ClientBuilder {
@@ -132,6 +132,37 @@ async fn a_421_and_a_425_ask_the_only_endpoint_once_more_on_a_fresh_connection()
             let answer = client([wrong.url()]).post("/").body("x").send().await.expect("answered");
             assert_eq!((answer.status().as_u16(), wrong.request_count()), (status, 2));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn once_more_is_on_a_fresh_connection_though_others_rest() {
+    bounded(async {
+        let (gate, count) = (Gate::new(), std::sync::atomic::AtomicUsize::new(0));
+        let held = gate.clone();
+        let origin = Origin::scripted(move |arrival| {
+            Act::Answer(match arrival.head.target() {
+                "/warm" => Answer::ok("").held_by(&held),
+                _ if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => Answer::status(421, "no"),
+                _ => Answer::ok("yes"),
+            })
+        })
+        .await;
+        let client = client([origin.url()]);
+        let warm = [(); 2].map(|()| tokio::spawn(client.get("/warm").send()));
+        origin
+            .ledger()
+            .until(|seen| seen.iter().filter(|connection| !connection.requests.is_empty()).count() == 2)
+            .await;
+        gate.open();
+        for warm in warm {
+            warm.await.expect("it ends").expect("answered").bytes().await.expect("whole");
+        }
+        assert_eq!(client.endpoints()[0].idle_connections, 2);
+        let answer = client.get("/").send().await.expect("answered");
+        let reused: Vec<_> = answer.record().attempts().map(|attempt| attempt.is_reused()).collect();
+        assert_eq!((answer.status().as_u16(), reused, origin.accepted()), (200, vec![true, false], 3));
     })
     .await;
 }
