@@ -6,6 +6,8 @@
 //! Classworks' servers want it, and hears of changed keys.
 #![allow(clippy::print_stdout, reason = "what it prints is what the example shows")]
 
+use std::io::{Write as _, stderr};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use handover_client::socket::{FailoverSocket, Joining};
@@ -14,10 +16,35 @@ use serde_json::{Value, json};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+const USAGE: &str = "\
+Keeps a Socket.IO connection to the first of several servers that is there, until it is interrupted.
+
+usage: socket SERVER SERVER... [TOKEN]
+
+  SERVER   http://HOST:PORT or https://HOST, in order of priority
+  TOKEN    joined on every connection, as Classworks' servers want it
+
+exit: 0 interrupted, 1 it could not begin, 2 wrong usage
+";
+
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
     let (servers, tokens): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.contains("://"));
-    let client = Client::builder().endpoints(&servers).policy(Policy::rotation()).build()?;
+    if servers.is_empty() || tokens.len() > 1 {
+        let _ = stderr().write_all(USAGE.as_bytes());
+        return ExitCode::from(2);
+    }
+    match run(&servers, tokens).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(servers: &[String], tokens: Vec<String>) -> Result<(), Error> {
+    let client = Client::builder().endpoints(servers).policy(Policy::rotation()).build()?;
     let token = tokens.into_iter().next();
     let socket = FailoverSocket::socketio(&client)
         .join(move |joining| join(joining, token.clone()))

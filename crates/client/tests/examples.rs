@@ -10,7 +10,9 @@ use tokio::process::Command;
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test is a file");
     let directory = test.parent().and_then(|deps| deps.parent()).expect("tests are built two levels down");
-    directory.join("examples").join(name)
+    let path = directory.join("examples").join(name);
+    assert!(path.exists(), "{name} is not built: test the whole package, or build it with --examples");
+    path
 }
 
 /// Runs it: exit code, stdout, stderr.
