@@ -14,8 +14,10 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use handover_gateway::config::{Flags, Sources};
 
+use crate::commands::check::CheckArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::log::LogArgs;
+use crate::commands::request::RequestArgs;
 use crate::diagnostics::Diagnostics;
 
 /// Failover you can prove, for every hop a request takes
@@ -48,6 +50,10 @@ A first tour:
   handover log            the requests it served
   handover explain last   the attempts of the newest one, and why each was made
 
+Without a gateway, from here to several servers:
+  handover check http://127.0.0.1:9001 http://127.0.0.1:9002 --path /
+  handover request GET / --endpoint http://127.0.0.1:9001 --endpoint http://127.0.0.1:9002
+
 `handover COMMAND --help` says more about each command.";
 
 /// What is done.
@@ -62,7 +68,64 @@ pub(crate) enum Command {
     /// Tell one request's attempts, why each was made, and whether the same decisions follow from the record
     #[command(after_long_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Test the connection to each of several servers: how long every step takes, and whether the server is good
+    #[command(long_about = CHECK_ABOUT, after_long_help = CHECK_EXAMPLES, after_help = "`--help` shows examples and exit codes.")]
+    Check(CheckArgs),
+    /// Send one request to the first of several servers that can take it, and show every attempt
+    #[command(long_about = REQUEST_ABOUT, after_long_help = REQUEST_EXAMPLES, after_help = "`--help` shows examples and exit codes.")]
+    Request(RequestArgs),
 }
+
+const CHECK_ABOUT: &str = "\
+Test the connection to each of several servers: how long the name, the connection, TLS and the first byte of the answer \
+take, and whether the server is good. All are asked at the same time and shown in their order.
+
+Good is an answer of 2xx that says everything that is expected.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  handover check https://kv-1.example https://kv-2.example --expect /status=success
+  handover check https://api.example --path /healthz --timeout 2s
+  handover check https://api.example --json | jq '.endpoints[0].first_byte_ms'
+
+On a terminal, what is waited for is shown on stderr.
+
+Exit codes:
+  0    all good
+  1    some failed
+  2    not one is good; or the command line is wrong, which stderr says";
+
+const REQUEST_ABOUT: &str = "\
+Send one request to the first of several servers that can take it. When one fails, the policy says whether the next one may \
+have the request: what provably was not sent always may.
+
+The body of the answer goes to stdout, and a line for each attempt to stderr.";
+
+const REQUEST_EXAMPLES: &str = "\
+Examples:
+  The first server that answers, and one attempt at each:
+    handover request GET /kv/exam -e https://kv-1.example -e https://kv-2.example -H 'X-Token: …'
+
+  A file that must not be taken twice; a server that does not answer within 5 s is left:
+    handover request POST /orders -e https://a.example -e https://b.example --policy at-most-once \\
+      --data-file order.json -H 'Content-Type: application/json' --attempt-timeout 5s
+
+  Regions that the first one names when it fails; a time below 5s makes one attempt and no more:
+    handover request POST /twirp/livekit.RoomService/ListRooms -e https://api.example --data '{}' \\
+      --policy regions --discover /settings/regions -H 'Content-Type: application/json'
+
+  What happened, for a program:
+    handover request GET / -e http://127.0.0.1:9001 --json | jq '.record.attempts[].fault'
+
+What a user and a password in an endpoint's URL say is sent and never shown.
+
+Exit codes:
+  0    answered with a status below 400
+  1    answered with 400 or more, or the body of the answer broke off
+  2    the command line is wrong, and nothing was sent
+  3    nothing was sent anywhere
+  4    it is unknown whether the request was done
+  130  interrupted; nothing more is sent, and what is known is said";
 
 const LOG_EXAMPLES: &str = "\
 Examples:

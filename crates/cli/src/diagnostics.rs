@@ -101,12 +101,38 @@ impl LogFormat {
 
     /// Says what ends the command. No reader is no reason for another exit code.
     pub(crate) fn fail(self, exit: Exit, text: &str) -> Exit {
+        self.say("ERROR", text);
+        exit
+    }
+
+    /// Says what is no failure.
+    pub(crate) fn tell(self, text: &str) {
+        self.say("INFO", text);
+    }
+
+    fn say(self, level: &str, text: &str) {
         let line = match self {
             Self::Human => text.to_owned(),
-            Self::Json => json_line(text, Map::new()),
+            Self::Json => json_line(level, text, Map::new()),
         };
         let _ = writeln!(io::stderr().lock(), "{line}");
-        exit
+    }
+
+    /// Says all that is wrong with the command line of a command that sends, a line each.
+    pub(crate) fn refuse_all(self, command: &str, problems: &[String]) -> Exit {
+        for problem in problems {
+            self.fail(Exit::Config, &format!("{}{problem}", self.prefix()));
+        }
+        let hint = format!("nothing was sent; `handover {command} --help` shows what can be typed");
+        self.fail(Exit::Config, &format!("{}{hint}", self.prefix()))
+    }
+
+    /// What stands before a message for people, who may read it between others'.
+    pub(crate) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Human => "handover: ",
+            Self::Json => "",
+        }
     }
 
     /// Says all that is wrong with the configuration, a line each.
@@ -120,7 +146,7 @@ impl LogFormat {
             let source = source.to_string();
             let parts = [("source", &source), ("key", key), ("found", found), ("allowed", allowed)];
             let parts = parts.map(|(name, value)| (name.to_owned(), Value::from(value.as_str())));
-            text.push_str(&json_line(&error.to_string(), parts.into_iter().collect()));
+            text.push_str(&json_line("ERROR", &error.to_string(), parts.into_iter().collect()));
             text.push('\n');
         }
         let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -129,12 +155,12 @@ impl LogFormat {
 }
 
 /// One message, in the form that `tracing_subscriber` gives all others.
-fn json_line(message: &str, mut fields: Map<String, Value>) -> String {
+fn json_line(level: &str, message: &str, mut fields: Map<String, Value>) -> String {
     fields.insert("message".into(), message.into());
     let mut timestamp = String::new();
     // Writing to a text cannot fail, and an error without its time is still one.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    json!({ "timestamp": timestamp, "level": "ERROR", "fields": fields, "target": "handover" }).to_string()
+    json!({ "timestamp": timestamp, "level": level, "fields": fields, "target": "handover" }).to_string()
 }
 
 /// Ends a command whose line cannot be read, or that only asked for help.

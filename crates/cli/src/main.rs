@@ -20,6 +20,14 @@ fn main() -> ExitCode {
     match (command, level) {
         (args::Command::Gateway(gateway), _) => commands::gateway::run(gateway, &diagnostics).into(),
         (_, Err(errors)) => diagnostics.log_format.refuse(&errors).into(),
+        (args::Command::Check(check), Ok(filter)) => {
+            diagnostics.start(filter);
+            commands::check::run(&check, diagnostics.log_format).into()
+        }
+        (args::Command::Request(request), Ok(filter)) => {
+            diagnostics.start(filter);
+            commands::request::run(&request, diagnostics.log_format).into()
+        }
         (args::Command::Log(log), Ok(_)) => commands::log::run(&log).into(),
         (args::Command::Explain(explain), Ok(_)) => commands::explain::run(&explain).into(),
     }

@@ -1,9 +1,11 @@
-//! What stdout can show: colours, width, characters; and what must be changed before it may be shown.
+//! What stdout and stderr can show: colours, width, characters; and what must be changed before it may be shown.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::diagnostics::LogFormat;
 use crate::exit::Exit;
 
 /// The width taken when stdout is no terminal and `COLUMNS` does not say: fits a window without being read as cramped.
@@ -11,7 +13,7 @@ const WIDTH: usize = 100;
 /// The narrowest width that is laid out for; below it lines wrap.
 const WIDTH_MIN: usize = 60;
 
-/// What stdout can show.
+/// What stdout or stderr can show.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
     /// Whether it shows colours.
@@ -23,6 +25,8 @@ pub(crate) struct Terminal {
     pub(crate) width: usize,
     /// Whether it shows more than ASCII.
     pub(crate) is_unicode: bool,
+    /// Whether a line can be written over.
+    pub(crate) can_overwrite: bool,
 }
 
 /// How a text is painted.
@@ -37,10 +41,19 @@ pub(crate) enum Paint {
 impl Terminal {
     /// Looks at stdout and the environment: `NO_COLOR`, `TERM`, `COLUMNS`, the locale.
     pub(crate) fn of_stdout() -> Self {
+        Self::of(io::stdout())
+    }
+
+    /// The same of stderr.
+    pub(crate) fn of_stderr() -> Self {
+        Self::of(io::stderr())
+    }
+
+    fn of(stream: impl IsTerminal + AsFd) -> Self {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let is_terminal = io::stdout().is_terminal();
+        let is_terminal = stream.is_terminal();
         let is_dumb = text("TERM").is_some_and(|term| term == "dumb");
-        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(stream).ok()).flatten();
         let columns = text("COLUMNS").and_then(|columns| columns.parse().ok());
         let is_cut = is_terminal || columns.is_some();
         let width = columns.or_else(|| size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0));
@@ -52,6 +65,7 @@ impl Terminal {
             is_cut,
             width: width.unwrap_or(WIDTH).max(WIDTH_MIN),
             is_unicode: !is_dumb && locale.is_none_or(is_utf8),
+            can_overwrite: is_terminal && !is_dumb,
         }
     }
 
@@ -149,6 +163,38 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// A line on stderr that is written over and over while a command waits: for people, who see nothing else meanwhile. Where
+/// nobody can see it, it is not written.
+pub(crate) struct StatusLine(Option<Terminal>);
+
+impl StatusLine {
+    /// For this form of diagnostics: a program wants none.
+    pub(crate) fn new(format: LogFormat) -> Self {
+        let terminal = Terminal::of_stderr();
+        Self((terminal.can_overwrite && format == LogFormat::Human).then_some(terminal))
+    }
+
+    /// Shows this text in place of the last one.
+    pub(crate) fn show(&self, text: &str) {
+        if let Some(terminal) = &self.0 {
+            // One less than the width: some terminals go to the next line with the last character.
+            write_over(&terminal.cut(&terminal.safe(text), terminal.width - 1));
+        }
+    }
+
+    /// Takes it away, so that what is said next stands where it was.
+    pub(crate) fn clear(&self) {
+        if self.0.is_some() {
+            write_over("");
+        }
+    }
+}
+
+/// To the beginning of the line, and away with what is there. Without a reader there is nobody to tell.
+fn write_over(text: &str) {
+    let _: io::Result<()> = write!(io::stderr().lock(), "\r\x1b[K{text}");
+}
+
 /// Runs `print` on stdout. A reader that has seen enough and went away ends the command in order.
 pub(crate) fn on_stdout(print: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<Exit>) -> Exit {
     let mut out = BufWriter::new(io::stdout().lock());
@@ -172,7 +218,7 @@ mod tests {
     use super::*;
 
     fn terminal(is_unicode: bool) -> Terminal {
-        Terminal { has_colour: true, is_cut: true, width: 80, is_unicode }
+        Terminal { has_colour: true, is_cut: true, width: 80, is_unicode, can_overwrite: true }
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn bare(runtime: &tokio::runtime::Runtime, url: &str) -> f64 {
 
 /// The time to the answer when the first endpoint is dead: on a new client each time, so that nothing rests.
 async fn dead_first(url: &str) {
-    let (dead, blackhole) = (DeadPort::new(), BlackholePort::new());
+    let (dead, blackhole) = (DeadPort::new(), BlackholePort::new().await);
     let rows = [
         ("healthy", None),
         ("first refuses", Some(format!("http://{}", dead.addr()))),
@@ -153,14 +153,13 @@ fn memory(url: &str) {
     let before = resident();
     let clients: Vec<_> = (0..CLIENTS).map(|_| build()).collect();
     let ours = (resident() - before) / CLIENTS as u64;
-    drop(clients);
-    let build = || reqwest::Client::builder().no_proxy().build().unwrap();
-    let warm_too = build();
+    let build_theirs = || reqwest::Client::builder().no_proxy().build().unwrap();
+    let warm_too = build_theirs();
     let before = resident();
-    let clients: Vec<_> = (0..CLIENTS).map(|_| build()).collect();
+    let others: Vec<_> = (0..CLIENTS).map(|_| build_theirs()).collect();
     let theirs = resident().saturating_sub(before) / CLIENTS as u64;
     println!("memory of an idle client without connections: {ours} bytes (reqwest, as built here: {theirs} bytes)");
-    drop((warm, warm_too, clients));
+    drop((warm, warm_too, clients, others));
 }
 
 /// The server, in a process of its own.

@@ -1,51 +1,61 @@
-//! Asks a service with regions for something: the first endpoint, and where it fails, the regions that it names.
+//! Regions: one server is known, the others are asked for when it fails.
 //!
 //! ```sh
-//! cargo run -p handover-client --example regions -- https://my-project.livekit.cloud /
+//! cargo run -p handover-client --example regions -- http://127.0.0.1:9999 /twirp/livekit.RoomService/ListRooms
 //! ```
+//!
+//! The first server is asked for `/settings/regions` only when it has failed, and the request goes on to the regions that
+//! it names, in its order, after a pause. All attempts carry the same id, by which the servers recognise a repeat.
 
-use std::io::Write as _;
+use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use handover_client::{Client, Policy};
 
 const USAGE: &str = "\
-usage: regions URL [PATH]
+POSTs to a server, and to the regions that it names when it fails.
 
-Sends GET PATH (default /) to URL under the policy for regions: three attempts, 200 ms apart and doubling, each with its
-full time. After the first failure the regions are asked for at URL/settings/regions; all attempts carry one request id.
-Prints the answer's status, and a line for each attempt.";
+usage: regions SERVER PATH [TOKEN]
+
+  SERVER   http://HOST:PORT or https://HOST
+  PATH     what to call, such as /twirp/livekit.RoomService/ListRooms
+  TOKEN    sent as Authorization: Bearer
+
+exit: 0 answered, 1 not answered, 2 wrong usage
+";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let Some(url) = arguments.next().filter(|url| !url.starts_with('-')) else {
-        say(USAGE);
-        return ExitCode::from(2);
-    };
-    let path = arguments.next().unwrap_or_else(|| "/".to_owned());
-    // Naming the discovery opens it for every domain, not only for LiveKit's own.
-    let builder = Client::builder().endpoints([url]).policy(Policy::regions()).discovery_path("/settings/regions");
-    let client = match builder.build() {
-        Ok(client) => client,
-        Err(error) => {
-            say(&error.to_string());
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let (server, path, token) = match arguments.as_slice() {
+        [server, path] => (server, path, None),
+        [server, path, token] => (server, path, Some(token.as_str())),
+        _ => {
+            let _ = stderr().write_all(USAGE.as_bytes());
             return ExitCode::from(2);
         }
     };
-    match client.get(&path).send().await {
-        Ok(answer) => {
-            say(&format!("{} from {}\n{}", answer.status(), answer.endpoint(), answer.record()));
+    match call(server, path, token).await {
+        Ok(text) => {
+            let _ = stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(&error.to_string());
+            let _ = writeln!(stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Nothing is left to do where even this cannot be said.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+async fn call(server: &str, path: &str, token: Option<&str>) -> Result<String, Box<dyn std::error::Error>> {
+    // To name the path is to say that this server may be failed over, in whatever domain it is.
+    let builder = Client::builder().endpoints([server]).policy(Policy::regions());
+    let client = builder.discovery_path("/settings/regions").build()?;
+    let mut request = client.post(path).header("content-type", "application/json").body("{}");
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await?;
+    let told = format!("{}\n\n{} from {}\n", answer.record(), answer.status(), answer.endpoint());
+    Ok(told + &answer.text().await? + "\n")
 }

@@ -1,118 +1,64 @@
-//! Failover around a service of one's own: here the least that carries HTTP, a connection for each request.
-//!
-//! It starts a server, names a dead one before it, and sends a POST. That goes on because the service declares which of
-//! its errors mean that there was no connection; without that it would end as unknown.
+//! Failover around a client that knows nothing of it: hyper-util's, as a `tower` service.
 //!
 //! ```sh
-//! cargo run -p handover-client --features tower --example tower_layer
+//! cargo run -p handover-client --features tower --example tower_layer -- http://127.0.0.1:3000 http://127.0.0.1:3001
 //! ```
+//!
+//! hyper-util says of an error whether it came while it was connecting. That is declared here, so that a POST goes on when
+//! nobody listens at the first server; of everything else nothing is proven.
 
-use std::error::Error;
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io::{Write as _, stderr, stdout};
+use std::process::ExitCode;
 
 use bytes::Bytes;
 use handover_client::{Client, ConnectErrors, Policy, Record, SentBody};
-use http::{Request, Response, Uri, header};
+use http::Request;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
 use tower_layer::Layer as _;
-use tower_service::Service;
+use tower_service::Service as _;
 
-/// A connection for each request.
-#[derive(Clone)]
-struct Plain;
+const USAGE: &str = "\
+POSTs to the first of several servers that takes it, through hyper-util's client.
 
-/// What went wrong, and whether there was a connection.
-#[derive(Debug)]
-enum PlainError {
-    Connect(std::io::Error),
-    Exchange(hyper::Error),
-}
+usage: tower_layer SERVER SERVER...
 
-impl std::fmt::Display for PlainError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Connect(error) => write!(f, "no connection: {error}"),
-            Self::Exchange(error) => write!(f, "the exchange failed: {error}"),
-        }
-    }
-}
+  SERVER   http://HOST:PORT, in order of priority
 
-impl Error for PlainError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Connect(error) => Some(error),
-            Self::Exchange(error) => Some(error),
-        }
-    }
-}
-
-impl Service<Request<SentBody>> for Plain {
-    type Response = Response<Incoming>;
-    type Error = PlainError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, PlainError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), PlainError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<SentBody>) -> Self::Future {
-        Box::pin(async move {
-            // The layer has put the endpoint's place into the URI; HTTP/1.1 has it in `Host`.
-            let authority = request.uri().authority().expect("the layer puts it there").clone();
-            let path = request.uri().path_and_query().expect("the layer puts it there").clone();
-            *request.uri_mut() = Uri::from(path);
-            let host = authority.as_str().parse().expect("an authority is visible ASCII");
-            request.headers_mut().insert(header::HOST, host);
-            let stream = TcpStream::connect(authority.as_str()).await.map_err(PlainError::Connect)?;
-            let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-            let (mut sender, connection) = handshake.await.map_err(PlainError::Exchange)?;
-            tokio::spawn(connection);
-            sender.send_request(request).await.map_err(PlainError::Exchange)
-        })
-    }
-}
+exit: 0 answered, 1 not answered, 2 wrong usage
+";
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let (dead, alive) = (dead_place().await?, serve().await?);
-    let layer = Client::builder()
-        .endpoints([format!("http://{dead}"), format!("http://{alive}")])
-        .policy(Policy::at_most_once())
-        .layer()?
-        .evidence(ConnectErrors::new(|error: &PlainError| matches!(error, PlainError::Connect(_))));
-    let mut service = layer.layer(Plain);
-    let response = service.call(Request::post("/orders").body(Full::<Bytes>::from("one coffee"))?).await?;
-    let record = response.extensions().get::<Record>().cloned().ok_or("the layer puts it there")?;
-    let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-    writeln!(std::io::stdout(), "{}\n{record}", String::from_utf8_lossy(&body))?;
-    Ok(())
-}
-
-/// A port at which nobody listens any more.
-async fn dead_place() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0").await?.local_addr()
-}
-
-/// A server that takes orders.
-async fn serve() -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let place = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let answer = service_fn(|request: Request<Incoming>| async move {
-                let order = request.into_body().collect().await?.to_bytes();
-                let said = format!("taken: {}", String::from_utf8_lossy(&order));
-                Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(said)))
-            });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+async fn main() -> ExitCode {
+    let servers: Vec<_> = std::env::args().skip(1).collect();
+    if servers.is_empty() {
+        let _ = stderr().write_all(USAGE.as_bytes());
+        return ExitCode::from(2);
+    }
+    match post(&servers).await {
+        Ok(text) => {
+            let _ = stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
         }
-    });
-    Ok(place)
+        Err(error) => {
+            let _ = writeln!(stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn post(servers: &[String]) -> Result<String, Box<dyn std::error::Error>> {
+    // Its own retries stay off: what may be repeated is decided in one place.
+    let mut inner = legacy::Client::builder(TokioExecutor::new());
+    let inner = inner.retry_canceled_requests(false).build_http::<SentBody>();
+    let layer = Client::builder().endpoints(servers).policy(Policy::rotation()).layer()?;
+    let mut service = layer.evidence(ConnectErrors::new(legacy::Error::is_connect)).layer(inner);
+
+    let request = Request::post("/").body(Full::from(Bytes::from_static(b"hello")))?;
+    let answer = service.call(request).await?;
+    let record = answer.extensions().get::<Record>().map(ToString::to_string).unwrap_or_default();
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+    Ok(format!("{record}\n\n{status}\n{}\n", String::from_utf8_lossy(&body)))
 }

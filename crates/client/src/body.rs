@@ -72,6 +72,16 @@ impl Body {
         Self(Kind::Replayable(Arc::new(move || Box::pin(StreamBody(Box::pin(produce()))))))
     }
 
+    /// As [`replayable`](Self::replayable), for a body of the `http-body` kind: its length, if it knows it, is told to the
+    /// server, and its trailers are sent.
+    pub fn replayable_http<B>(produce: impl Fn() -> B + Send + Sync + 'static) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self(Kind::Replayable(Arc::new(move || Box::pin(http_body_util::BodyExt::map_err(produce(), Into::into)))))
+    }
+
     /// The body for one attempt.
     pub(crate) fn for_attempt(&self) -> SentBody {
         match &self.0 {

@@ -11,6 +11,17 @@ use crate::body::{Body, SentBody};
 use crate::endpoint::Endpoint;
 use crate::shared::Shared;
 
+/// Who wants a request. What the client asks for itself pays nothing into the budget and is shown to no observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A caller.
+    Request,
+    /// A request that looks for more endpoints.
+    Discovery,
+    /// A probe, which says itself what it found out: its answer alone would count it twice, or for the contrary.
+    Probe,
+}
+
 /// One request, before it has an endpoint.
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -36,6 +47,7 @@ pub(crate) struct Call {
         allow(dead_code, reason = "nothing can be decoded")
     )]
     pub(crate) decodes: bool,
+    pub(crate) purpose: Purpose,
     pub(crate) extensions: Extensions,
 }
 
@@ -55,6 +67,7 @@ impl Call {
             only: None,
             is_upgrade: false,
             decodes: true,
+            purpose: Purpose::Request,
             extensions: Extensions::new(),
         }
     }

@@ -30,7 +30,6 @@ pub(crate) struct Inner {
 
 impl Client {
     /// A client being set up.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -87,16 +86,31 @@ impl Client {
         self.0.engine.shared.budget_available()
     }
 
-    pub(crate) fn default_headers(&self) -> &HeaderMap {
-        &self.0.default_headers
+    /// Whether it asks its endpoints by itself how they are.
+    #[cfg(feature = "socket")]
+    pub(crate) fn is_probing(&self) -> bool {
+        self.0.prober.probe.is_some()
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine<Direct>> {
         &self.0.engine
     }
 
+    /// Adds what the request does not say itself.
+    pub(crate) fn add_default_headers(&self, headers: &mut HeaderMap) {
+        for name in self.0.default_headers.keys() {
+            if headers.contains_key(name) {
+                continue;
+            }
+            for value in self.0.default_headers.get_all(name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+    }
+
     pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         self.0.prober.wake(&self.0.engine);
+        self.add_default_headers(&mut call.headers);
         self.0.engine.shared.stamp(&mut call);
         #[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
         if !call.is_upgrade {

@@ -48,6 +48,11 @@ impl Direct {
         Self { dialer, plain, http2 }
     }
 
+    /// Reads the trusted certificates now, so that no dial is charged for it.
+    pub(crate) async fn load_certificates(&self) {
+        self.dialer.load_certificates().await;
+    }
+
     async fn open(&self, endpoint: &Endpoint, wanted: Wanted, progress: &Progress) -> Result<Ready<Link>, DialError> {
         // Where all can share one connection, one dials and the others wait for it.
         let is_shared = self.http2 == Http2::PriorKnowledge || endpoint.pool.speaks_h2();

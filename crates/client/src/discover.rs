@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the trip is what asks, and it is not there yet"))]
 pub(crate) mod credentials;
 #[cfg(feature = "regions")]
 mod parse;
@@ -47,6 +46,12 @@ pub trait Discover: Send + Sync + 'static {
     /// The future is dropped when the caller gives up or the time is over. It must leave nothing half done, and must not
     /// make others that ask the same wait for it.
     fn discover<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Url>, DiscoverError>>;
+}
+
+impl<D: Discover + ?Sized> Discover for Arc<D> {
+    fn discover<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Url>, DiscoverError>> {
+        (**self).discover(ask)
+    }
 }
 
 /// A question for endpoints.

@@ -44,8 +44,8 @@ pub(crate) struct Route {
 
 /// What is known of an endpoint's health.
 pub(crate) struct Health {
-    pub(crate) circuit: Option<Circuit>,
-    /// The newest measured time of a probe or an answer.
+    pub(crate) circuit: Circuit,
+    /// How long the newest probe that found it good took.
     pub(crate) latency: Option<Duration>,
     /// Since when it has been good; `None` while it is not.
     pub(crate) good_since: Option<Duration>,
@@ -131,7 +131,7 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct About {
     pub(crate) is_trusted: bool,
     pub(crate) scope: u32,
-    pub(crate) circuit: Option<Circuit>,
+    pub(crate) circuit: Circuit,
     pub(crate) idle_max: usize,
     pub(crate) idle_timeout: Duration,
 }
@@ -150,6 +150,11 @@ impl Route {
         let tag = format!("{}:{port}", url.host_str().unwrap_or_default()).into_boxed_str();
         let node = proxy.unwrap_or(DialNode { tag, kind: NodeKind::Origin { tls }, host, port, credentials: None });
         Self { node, target }
+    }
+
+    /// Whether a handshake on the way wants certificates to trust.
+    pub(crate) fn needs_certificates(&self) -> bool {
+        self.target.tls || matches!(self.node.kind, NodeKind::Https)
     }
 }
 
@@ -218,7 +223,13 @@ mod tests {
     use super::*;
 
     fn endpoint(text: &str) -> Endpoint {
-        let about = About { is_trusted: true, scope: 0, circuit: None, idle_max: 0, idle_timeout: Duration::ZERO };
+        let about = About {
+            is_trusted: true,
+            scope: 0,
+            circuit: Circuit::new(&Default::default(), 0),
+            idle_max: 0,
+            idle_timeout: Duration::ZERO,
+        };
         Endpoint::new(Endpoint::parse(text).expect("valid"), None, about)
     }
 

@@ -23,6 +23,8 @@ struct Inner {
     /// Behind a lock, which nobody waits for, because a body that comes from a socket cannot be shared and an error can.
     answer: Mutex<Option<Answer>>,
     status: Option<StatusCode>,
+    /// What was answered with a redirect before, hop by hop: the request itself was done there.
+    hops: Vec<Record>,
     source: Option<BoxError>,
 }
 
@@ -47,6 +49,7 @@ impl Error {
             record: None,
             answer: Mutex::default(),
             status: None,
+            hops: Vec::new(),
             source: Some(source.into()),
         }))
     }
@@ -63,13 +66,28 @@ impl Error {
             record: Some(record),
             answer: Mutex::new(answer),
             status,
+            hops: Vec::new(),
             source: None,
         }))
     }
 
     pub(crate) fn status_of(answer: Answer) -> Self {
         let (record, status) = (Some(answer.record().clone()), Some(answer.status()));
-        Self(Box::new(Inner { kind: Kind::Status, record, answer: Mutex::new(Some(answer)), status, source: None }))
+        Self(Box::new(Inner {
+            kind: Kind::Status,
+            record,
+            answer: Mutex::new(Some(answer)),
+            status,
+            hops: Vec::new(),
+            source: None,
+        }))
+    }
+
+    /// The request was answered, with redirects, before this happened on the way that they led.
+    pub(crate) fn behind_redirects(mut self, hops: Vec<Record>, status: StatusCode) -> Self {
+        self.0.hops = hops;
+        self.0.status.get_or_insert(status);
+        self
     }
 
     pub(crate) fn with_record(mut self, record: &Record) -> Self {
@@ -149,6 +167,8 @@ impl Error {
     pub fn fate(&self) -> Fate {
         match (&self.0.record, self.0.kind) {
             (_, Kind::Builder) | (None, Kind::Request) => Fate::NotSent,
+            // What was answered with a redirect is not unsent, whatever became of the way that it led.
+            (Some(record), _) if record.fate() == Fate::NotSent && !self.0.hops.is_empty() => Fate::Answered,
             (Some(record), _) => record.fate(),
             (None, _) => Fate::Answered,
         }
@@ -197,7 +217,7 @@ impl Error {
             Kind::Request => match self.fate() {
                 Fate::NotSent => f.write_str("the request was not sent"),
                 Fate::Unknown => f.write_str("unknown whether the request was done: it may have arrived"),
-                Fate::Answered => f.write_str("the request was answered"),
+                Fate::Answered => f.write_str("the request was answered, and where its redirect leads was not reached"),
             },
         }
     }
@@ -215,10 +235,12 @@ impl fmt::Display for Error {
         {
             write!(f, ": {}", verdict.reason().sentence())?;
         }
-        match record.attempts().next() {
-            Some(_) => write!(f, "\n{record}"),
-            None => Ok(()),
+        for record in self.0.hops.iter().chain([record]) {
+            if record.attempts().next().is_some() {
+                write!(f, "\n{record}")?;
+            }
         }
+        Ok(())
     }
 }
 

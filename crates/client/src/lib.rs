@@ -20,12 +20,21 @@
 //!
 //! The decisions are taken by [`handover_core`], the same code that the gateway asks; a [`Record`] has all of them.
 
+#![cfg_attr(
+    not(all(feature = "classworks", feature = "gzip", feature = "reqwest", feature = "socket")),
+    allow(
+        dead_code,
+        reason = "what only one feature needs lies idle without it; the build with all of them is checked"
+    )
+)]
+
 mod answer;
 mod answer_body;
 mod body;
 mod builder;
 mod call;
 mod carrier;
+mod check;
 mod client;
 #[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
 mod decode;
@@ -33,6 +42,8 @@ mod direct;
 mod discover;
 mod endpoint;
 mod error;
+#[cfg(feature = "classworks")]
+pub mod kv;
 pub mod observe;
 mod pool;
 mod prober;
@@ -44,6 +55,8 @@ mod request;
 mod reqwest;
 mod set;
 mod shared;
+#[cfg(feature = "socket")]
+pub mod socket;
 #[cfg(feature = "tower")]
 mod tower;
 mod trip;
@@ -58,11 +71,14 @@ pub use answer::Answer;
 pub use answer_body::AnswerBody;
 pub use body::{Body, BoxError, SentBody};
 pub use builder::{BuildError, ClientBuilder, Http2};
+pub use check::{Check, CheckReport, CheckVerdict, CheckedEndpoint};
 pub use client::Client;
 #[cfg(feature = "regions")]
 pub use discover::Regions;
 pub use discover::{Ask, BoxFuture, Discover, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
 pub use error::Error;
+#[cfg(feature = "classworks")]
+pub use kv::KvProvider;
 pub use observe::{AttemptBegan, AttemptOver, Observer, RequestOver};
 pub use prober::Probe;
 pub use record::{Attempt, Record};

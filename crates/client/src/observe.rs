@@ -39,7 +39,7 @@ use std::sync::Arc;
 use handover_core::AttemptRecord;
 use http::Method;
 
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::endpoint::Endpoint;
 use crate::record::{Attempt, Detail, Record};
 use crate::shared::Shared;
@@ -123,7 +123,10 @@ pub(crate) struct Observed {
 impl Observed {
     pub(crate) fn begin(_shared: &Shared, call: &Call) -> Self {
         let template = call.template.clone();
-        let span = guarded(|| RequestSpan::new(&call.method, template.as_deref())).unwrap_or_default();
+        // Probes and discoveries are the client's own affair.
+        let is_request = call.purpose == Purpose::Request;
+        let span = is_request.then(|| guarded(|| RequestSpan::new(&call.method, template.as_deref()))).flatten();
+        let span = span.unwrap_or_default();
         Self {
             method: call.method.clone(),
             template,

@@ -12,8 +12,9 @@ use http::Method;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
+use crate::check::unmet;
 use crate::endpoint::Endpoint;
 use crate::trip::{Engine, run};
 
@@ -31,7 +32,7 @@ pub struct Probe {
 }
 
 /// Largest body of a probe's answer that is looked at, in bytes: a health document is a few hundred.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 impl Probe {
     /// `GET` this path: good is an answer of 2xx within 3 s, asked every 30 s. A status of 5xx is a verdict, not a sign
@@ -100,8 +101,7 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         let mut probes = tokio::task::JoinSet::new();
         for endpoint in strong.shared.set.endpoints() {
-            let is_due = endpoint.health().circuit.as_ref().and_then(|circuit| circuit.next_change(now));
-            if is_round || is_due.is_some_and(|due| due <= now) {
+            if is_round || endpoint.health().wants_trial(now) {
                 probes.spawn(ask(engine.clone(), Arc::clone(endpoint), probe.clone()));
             }
         }
@@ -111,10 +111,8 @@ async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
         let now = strong.shared.uptime();
         // Under a grace or a cap nothing but time makes the difference.
         strong.shared.set.elect(now);
-        let changes = strong.shared.set.endpoints().iter().filter_map(|endpoint| {
-            let health = endpoint.health();
-            health.circuit.as_ref().and_then(|circuit| circuit.next_change(now))
-        });
+        let endpoints = strong.shared.set.endpoints().iter();
+        let changes = endpoints.filter_map(|endpoint| endpoint.health().circuit.next_change(now));
         let soonest = changes.map(|due| due.saturating_sub(now).max(PAUSE_MIN)).min().unwrap_or(probe.interval);
         let wait = soonest.min(next_round.saturating_duration_since(Instant::now())).min(ELECTION_INTERVAL);
         drop(strong);
@@ -133,16 +131,17 @@ async fn ask<C: Carrier>(engine: Weak<Engine<C>>, endpoint: Arc<Endpoint>, probe
     let Some(engine) = engine.upgrade() else { return };
     let Ok(path) = probe.path.parse() else { return };
     let mut call = Call::new(probe.method.clone(), path);
-    (call.opted_out, call.only) = (true, Some(Arc::clone(&endpoint)));
+    (call.opted_out, call.only, call.purpose) = (true, Some(Arc::clone(&endpoint)), Purpose::Probe);
     (call.deadline, call.attempt_timeout) = (Some(probe.timeout), Some(probe.timeout));
     let began = Instant::now();
+    engine.shared.set.attempt_began(&endpoint, engine.shared.uptime());
     let verdict = tokio::time::timeout(probe.timeout, is_good(&engine, &call, &probe)).await.unwrap_or(Some(false));
     let (set, now) = (&engine.shared.set, engine.shared.uptime());
     match verdict {
         Some(true) => set.is_good(&endpoint, Some(began.elapsed()), now),
         Some(false) => set.is_bad(&endpoint, now),
         // This machine has no network: that says nothing of the endpoint.
-        None => {}
+        None => set.is_unknown(&endpoint, now),
     }
 }
 
@@ -163,24 +162,9 @@ async fn is_good<C: Carrier>(engine: &Engine<C>, call: &Call, probe: &Probe) -> 
         return Some(true);
     }
     let (_, body) = answer.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
-    Some(holds(&body, &probe.expect))
-}
-
-/// Whether a JSON body says what is expected.
-#[cfg(feature = "json")]
-pub(crate) fn holds(body: &[u8], expect: &[(String, String)]) -> bool {
-    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
-    expect.iter().all(|(pointer, value)| match json.pointer(pointer) {
-        Some(serde_json::Value::String(found)) => found == value,
-        Some(found) => found.to_string() == *value,
-        None => false,
-    })
-}
-
-#[cfg(not(feature = "json"))]
-pub(crate) fn holds(_body: &[u8], expect: &[(String, String)]) -> bool {
-    expect.is_empty()
+    // A body that breaks off or does not end is not what was expected either.
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else { return Some(false) };
+    Some(unmet(&body.to_bytes(), &probe.expect).is_none())
 }
 
 /// The order in which a client that named no probe needs one all the same.

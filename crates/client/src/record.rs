@@ -26,6 +26,8 @@ pub(crate) struct Detail {
     pub(crate) endpoint: Arc<str>,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) reused: bool,
+    /// Connections under it that ended before anything of the request had left.
+    pub(crate) redials: u32,
     /// Bytes that the raw socket took of a request that failed.
     pub(crate) written_bytes: Option<u64>,
     /// What went wrong, in one line.
@@ -174,6 +176,12 @@ impl<'r> Attempt<'r> {
         self.core.ended.saturating_sub(self.core.started)
     }
 
+    /// How often it dialled afresh because a connection that others had used ended before a byte of the request left.
+    #[must_use]
+    pub fn redials(&self) -> u32 {
+        self.detail.redials
+    }
+
     /// How many bytes of a request that failed the raw socket took, below TLS; `None` where nothing was sent or counted.
     #[must_use]
     pub fn written_bytes(&self) -> Option<u64> {
@@ -244,7 +252,7 @@ fn rounded(time: Duration) -> Duration {
 impl Record {
     /// The record as JSON: `fate`, `verdict`, `reason`, `duration_ms`, and `attempts`, a list in order; each has
     /// `endpoint`, `address`, `stage`, `fault`, `status`, `sent` (`No`, `Maybe`, `Yes`), `verdict`, `reason`,
-    /// `started_ms`, `duration_ms`, `hedged`, `reused` and `message`.
+    /// `started_ms`, `duration_ms`, `hedged`, `reused`, `redials` and `message`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let attempts: Vec<_> = self.attempts().map(|attempt| attempt.to_json()).collect();
@@ -280,6 +288,7 @@ impl Attempt<'_> {
             "duration_ms": milliseconds(self.duration()),
             "hedged": self.is_hedged(),
             "reused": self.is_reused(),
+            "redials": self.redials(),
             "message": self.message(),
         })
     }
@@ -287,6 +296,6 @@ impl Attempt<'_> {
 
 /// Milliseconds with three places.
 #[cfg(feature = "json")]
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     f64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{Method, StatusCode};
+use http::header::{HOST, LOCATION};
+use http::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::answer::Answer;
@@ -15,20 +16,41 @@ use crate::call::Call;
 use crate::carrier::Carrier;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::request::IDEMPOTENCY_KEY;
 use crate::trip::{Engine, run};
 
 /// Sends a request and follows up to `most` redirects; what comes after the last one is the answer.
 pub(crate) async fn follow<C: Carrier>(engine: &Engine<C>, mut call: Call, most: u32) -> Result<Answer, Error> {
-    for _ in 0..most {
+    let began = Instant::now();
+    let deadline = call.deadline.into_iter().chain(engine.shared.policy.deadline()).min();
+    let mut hops = Vec::new();
+    let mut redirect = StatusCode::OK;
+    loop {
         // A body that is sent once has gone with the first request.
         let again = call.body.again();
-        let answer = run(engine, &call).await?;
-        match next(engine, &answer, &call, again) {
-            Some(next) => call = next,
-            None => return Ok(answer),
-        }
+        let answer = match run(engine, &call).await {
+            Ok(answer) => answer,
+            Err(error) if hops.is_empty() => return Err(error),
+            Err(error) => return Err(error.behind_redirects(hops, redirect)),
+        };
+        let is_last = hops.len() >= most as usize;
+        let Some(next) = next(engine, &answer, &call, again).filter(|_| !is_last) else { return Ok(answer) };
+        hops.push(answer.record().clone());
+        redirect = answer.status();
+        // The deadline is that of the caller's request, with all that it leads to.
+        call = next;
+        call.deadline = deadline.map(|deadline| deadline.saturating_sub(began.elapsed()));
     }
-    run(engine, &call).await
+}
+
+/// What is about the body that a request no longer has.
+fn forget_body(headers: &mut HeaderMap) {
+    let about_it: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("content-")).cloned().collect();
+    for name in about_it {
+        headers.remove(name);
+    }
+    // And the key, which is of that request: this one is another.
+    headers.remove(IDEMPOTENCY_KEY);
 }
 
 /// The request that this answer leads to.
@@ -51,12 +73,16 @@ fn next<C: Carrier>(engine: &Engine<C>, answer: &Answer, call: &Call, body: Opti
     let mut next = Call::new(method, path_of(&there.1).parse().ok()?);
     next.headers = call.headers.clone();
     if becomes_get {
-        next.headers.remove(CONTENT_TYPE);
-        next.headers.remove(CONTENT_LENGTH);
+        forget_body(&mut next.headers);
     }
-    (next.body, next.idempotent, next.keyed, next.opted_out) = (body, call.idempotent, call.keyed, call.opted_out);
     next.decodes = call.decodes;
-    (next.deadline, next.attempt_timeout, next.template) = (call.deadline, call.attempt_timeout, call.template.clone());
+    // A name for the place where the request was is none for another one.
+    if !answer.endpoint_handle().is_same_place(&there.0) {
+        next.headers.remove(HOST);
+    }
+    next.keyed = call.keyed && !becomes_get;
+    (next.body, next.idempotent, next.opted_out) = (body, call.idempotent, call.opted_out);
+    (next.attempt_timeout, next.template) = (call.attempt_timeout, call.template.clone());
     next.only = Some(place(engine, there.0));
     Some(next)
 }

@@ -15,9 +15,8 @@ use crate::answer::Answer;
 use crate::body::Body;
 use crate::call::Call;
 use crate::client::Client;
-use crate::endpoint::{Endpoint, basic};
+use crate::endpoint::{Endpoint, basic, without_credentials};
 use crate::error::Error;
-use crate::record::Record;
 
 /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -45,11 +44,7 @@ pub struct RequestBuilder {
 
 impl RequestBuilder {
     pub(crate) fn new(client: &Client, method: Method, path: &str) -> Self {
-        let call = path_and_query(path).map(|path| {
-            let mut call = Call::new(method, path);
-            call.headers = client.default_headers().clone();
-            call
-        });
+        let call = path_and_query(path).map(|path| Call::new(method, path));
         Self { client: client.clone(), call }
     }
 
@@ -222,7 +217,10 @@ impl RequestBuilder {
     }
 
     /// Only this endpoint, which must be one of the client's or have been found by it.
-    #[allow(dead_code, reason = "for what speaks with one endpoint over several requests")]
+    #[cfg_attr(
+        not(feature = "socket"),
+        allow(dead_code, reason = "for what speaks with one endpoint over several requests")
+    )]
     pub(crate) fn only_endpoint(self, endpoint: &Arc<Endpoint>) -> Self {
         self.with(|call| {
             call.only = Some(Arc::clone(endpoint));
@@ -244,7 +242,7 @@ impl RequestBuilder {
     }
 
     /// Asks to switch to another protocol, with failover; `101` is the answer.
-    #[allow(dead_code, reason = "for sockets")]
+    #[cfg_attr(not(feature = "socket"), allow(dead_code, reason = "for sockets"))]
     pub(crate) async fn upgrade(self, protocol: &'static str) -> Result<Upgraded, Error> {
         let mut call = self.call?;
         call.is_upgrade = true;
@@ -254,30 +252,29 @@ impl RequestBuilder {
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::status_of(answer));
         }
-        let (endpoint, record) = (Arc::clone(answer.endpoint_handle()), answer.record().clone());
+        let endpoint = Arc::clone(answer.endpoint_handle());
         let (head, body) = answer.into_parts();
         let conn = body.into_conn().ok_or_else(|| Error::builder("the connection that was to switch is gone"))?;
         let (io, early) = conn.into_switched().await.map_err(|error| Error::new(crate::error::Kind::Body, error))?;
-        Ok(Upgraded { io, early, endpoint, headers: head.headers, record })
+        Ok(Upgraded { io, early, endpoint, headers: head.headers })
     }
 }
 
 /// A connection that switched protocols.
-#[allow(dead_code, reason = "for sockets")]
 pub(crate) struct Upgraded {
     pub(crate) io: Stream,
     /// What came behind the answer's head; read before `io`.
     pub(crate) early: Bytes,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) headers: HeaderMap,
-    pub(crate) record: Record,
 }
 
 /// A request's path: relative to every endpoint's URL, with a query if there is one.
-fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
+pub(crate) fn path_and_query(path: &str) -> Result<PathAndQuery, Error> {
     if path.contains("://") && Url::parse(path).is_ok_and(|url| url.has_host()) {
+        let shown = without_credentials(path);
         return Err(Error::builder(format!(
-            "`{path}` is a whole URL: the endpoints are the client's, a request has a path"
+            "`{shown}` is a whole URL: the endpoints are the client's, a request has a path"
         )));
     }
     let slash = if path.starts_with('/') { "" } else { "/" };

@@ -32,9 +32,9 @@ const NOBODY: u64 = u64::MAX;
 pub struct EndpointStatus {
     /// Its URL.
     pub url: Url,
-    /// Whether its circuit lets traffic through.
+    /// Whether it gets traffic: its circuit's word, and `Shedding` as long as a `Retry-After` of its own keeps it.
     pub circuit: CircuitState,
-    /// The newest measured time to an answer's head, of a probe or a request.
+    /// How long the newest probe that found it good took.
     pub latency: Option<Duration>,
     /// Whether requests go there first.
     pub is_elected: bool,
@@ -68,9 +68,7 @@ impl Set {
     }
 
     pub(crate) fn attempt_began(&self, endpoint: &Endpoint, now: Duration) {
-        if let Some(circuit) = &mut endpoint.health().circuit {
-            circuit.began(now);
-        }
+        endpoint.health().circuit.began(now);
     }
 
     /// An attempt is over: the endpoint's circuit hears of it.
@@ -78,8 +76,8 @@ impl Set {
         let mut health = endpoint.health();
         match outcome {
             Outcome::Answered { status, retry_after, .. } => {
-                if let (Some(wait), Some(circuit)) = (retry_after, &mut health.circuit) {
-                    circuit.park(now.saturating_add((*wait).min(cap)));
+                if let Some(wait) = retry_after.filter(|_| is_refusal(*status)) {
+                    health.circuit.park(now.saturating_add(wait.min(cap)));
                 }
                 if *status >= 500 { health.failed(now) } else { health.succeeded(now) }
             }
@@ -132,6 +130,11 @@ impl Set {
         self.elect(now);
     }
 
+    /// A probe ended without saying anything of the endpoint.
+    pub(crate) fn is_unknown(&self, endpoint: &Endpoint, now: Duration) {
+        endpoint.health().abandoned(now);
+    }
+
     /// Holds an election, where the order has one.
     pub(crate) fn elect(&self, now: Duration) {
         if !matches!(self.order, Order::Fastest | Order::Sticky) {
@@ -177,7 +180,7 @@ impl Set {
             let health = endpoint.health();
             EndpointStatus {
                 url: endpoint.url.clone(),
-                circuit: health.circuit.as_ref().map_or(CircuitState::Admitting, |circuit| circuit.state(now)),
+                circuit: health.circuit.state(now),
                 latency: health.latency,
                 is_elected: elected.map_or(index == 0 && self.order == Order::Priority, |elected| elected == index),
                 idle_connections: endpoint.pool.idle_count(),
@@ -191,28 +194,33 @@ impl Set {
     }
 }
 
+/// Whether a `Retry-After` beside this status is about the server: it is overloaded or down (RFC 9110 §10.2.3, RFC 6585
+/// §4). Beside another one (202, 301, 409, 413) it is about that request's own matter.
+const fn is_refusal(status: u16) -> bool {
+    status == 429 || status >= 500
+}
+
 impl Health {
+    /// Whether its time of shedding is over and nobody has tried it since.
+    pub(crate) fn wants_trial(&self, now: Duration) -> bool {
+        self.circuit.state(now) == CircuitState::Probing && self.circuit.admits(now)
+    }
+
     fn succeeded(&mut self, now: Duration) {
         if self.is_failing || self.good_since.is_none() {
             self.good_since = Some(now);
         }
         self.is_failing = false;
-        if let Some(circuit) = &mut self.circuit {
-            circuit.succeeded(now);
-        }
+        self.circuit.succeeded(now);
     }
 
     fn failed(&mut self, now: Duration) {
         (self.is_failing, self.good_since) = (true, None);
-        if let Some(circuit) = &mut self.circuit {
-            circuit.failed(now);
-        }
+        self.circuit.failed(now);
     }
 
     fn abandoned(&mut self, now: Duration) {
-        if let Some(circuit) = &mut self.circuit {
-            circuit.abandoned(now);
-        }
+        self.circuit.abandoned(now);
     }
 }
 
@@ -238,7 +246,7 @@ impl Endpoints for View<'_> {
     }
 
     fn admits(&self, index: usize) -> bool {
-        self.table[index].health().circuit.as_ref().is_none_or(|circuit| circuit.admits(self.now))
+        self.table[index].health().circuit.admits(self.now)
     }
 
     fn scope(&self, index: usize) -> u32 {

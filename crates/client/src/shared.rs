@@ -45,7 +45,7 @@ const FOUND_MAX: usize = 64;
 /// Makes endpoints, configured and discovered ones alike.
 pub(crate) struct Maker {
     pub(crate) proxies: Proxies,
-    pub(crate) circuit: Option<CircuitPolicy>,
+    pub(crate) circuit: CircuitPolicy,
     pub(crate) idle_max: usize,
     pub(crate) idle_timeout: Duration,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Maker {
 impl Maker {
     pub(crate) fn endpoint(&self, url: Url, scope: u32, is_trusted: bool, seed: u64) -> Endpoint {
         let proxy = self.proxies.of(&url);
-        let circuit = self.circuit.as_ref().map(|policy| Circuit::new(policy, seed));
+        let circuit = Circuit::new(&self.circuit, seed);
         let (idle_max, idle_timeout) = (self.idle_max, self.idle_timeout);
         Endpoint::new(url, proxy, About { is_trusted, scope, circuit, idle_max, idle_timeout })
     }
@@ -131,7 +131,11 @@ impl Shared {
         }
         // What a discovery names shares no store of keys with anybody, unless the policy says that all do.
         let scope = u32::try_from(self.set.endpoints().len() + found.len()).unwrap_or(u32::MAX);
-        let endpoint = Arc::new(self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed()));
+        let mut endpoint = self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed());
+        // The same server under another path, as a list of regions has one, knows the caller by the same name.
+        let own = || self.set.endpoints().iter().find(|known| known.is_same_place(url))?.authorization.clone();
+        endpoint.authorization = endpoint.authorization.or_else(own);
+        let endpoint = Arc::new(endpoint);
         if found.len() >= FOUND_MAX {
             found.remove(0);
         }

@@ -5,7 +5,7 @@
 
 mod dials;
 mod discovering;
-mod reading;
+pub(crate) mod reading;
 mod sending;
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::answer_body::AnswerBody;
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::{Carrier, Ready, Wanted};
 use crate::endpoint::{Endpoint, Table};
 use crate::error::Error;
@@ -75,7 +75,9 @@ struct Won<C> {
 ///
 /// Not cancel safe in the sense of resuming: dropping it gives the request up, and nothing of it is sent after that.
 pub(crate) async fn run<C: Carrier>(engine: &Engine<C>, call: &Call) -> Result<Answer, Error> {
-    engine.shared.began();
+    if call.purpose == Purpose::Request {
+        engine.shared.began();
+    }
     let mut trip = Trip::new(engine, call);
     while let Some(won) = trip.connection().await {
         let attempt = won.attempt;
@@ -148,7 +150,12 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn attempt_over(&mut self, attempt: u32, outcome: &Outcome) {
         let index = attempt as usize - 1;
         let (shared, detail) = (&self.engine.shared, &self.details[index]);
-        shared.set.attempt_over(&self.tried[index], outcome, shared.uptime(), shared.policy.retry_after_cap());
+        if self.call.purpose != Purpose::Probe {
+            shared.set.attempt_over(&self.tried[index], outcome, shared.uptime(), shared.policy.retry_after_cap());
+        }
+        if self.call.purpose != Purpose::Request {
+            return;
+        }
         let Some(session) = &self.session else { return };
         if let Some(record) = session.record().attempts.get(index) {
             self.observed.attempt_over(shared, record, detail);
@@ -188,11 +195,22 @@ impl<'e, C: Carrier> Trip<'e, C> {
         head_by: Option<Duration>,
     ) -> Option<Won<C::Conn>> {
         let endpoint = Arc::clone(&self.table[endpoint as usize]);
-        self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
+        if self.call.purpose != Purpose::Probe {
+            self.engine.shared.set.attempt_began(&endpoint, self.engine.shared.uptime());
+        }
         let label = Arc::clone(&endpoint.label);
-        self.details.push(Detail { endpoint: label, address: None, reused: false, written_bytes: None, message: None });
+        self.details.push(Detail {
+            endpoint: label,
+            address: None,
+            reused: false,
+            redials: 0,
+            written_bytes: None,
+            message: None,
+        });
         self.tried.push(Arc::clone(&endpoint));
-        self.observed.attempt_began(&self.engine.shared, &endpoint);
+        if self.call.purpose == Purpose::Request {
+            self.observed.attempt_began(&self.engine.shared, &endpoint);
+        }
         let wanted = self.wanted();
         if let Some(ready) = self.engine.carrier.take(&endpoint, wanted) {
             return Some(Won { attempt, ready, head_by });
@@ -262,9 +280,13 @@ impl<'e, C: Carrier> Trip<'e, C> {
     fn close(&mut self) -> Record {
         let core = self.session.take().expect("the session lives until the trip ends").into_record();
         let shared = &self.engine.shared;
-        shared.set.request_over(&core, &self.tried, shared.uptime());
-        let record = Record::new(core, self.details.clone());
-        self.observed.request_over(shared, &record);
+        if self.call.purpose != Purpose::Probe {
+            shared.set.request_over(&core, &self.tried, shared.uptime());
+        }
+        let record = Record::new(core, std::mem::take(&mut self.details));
+        if self.call.purpose == Purpose::Request {
+            self.observed.request_over(shared, &record);
+        }
         record
     }
 }
@@ -279,7 +301,17 @@ impl<C: Carrier> Drop for Trip<'_, C> {
             self.details[attempt as usize - 1].address = address;
         }
         let now = self.now();
-        self.session().cancelled(now);
+        let session = self.session();
+        let begun = session.record().attempts.iter();
+        let under_way: Vec<_> = begun.filter(|attempt| attempt.is_under_way()).map(|attempt| attempt.attempt).collect();
+        session.cancelled(now);
+        // Whoever waits for the end of one of them must not wait in vain, such as a circuit on trial.
+        for attempt in under_way {
+            let record = self.session().record().attempts.get(attempt as usize - 1).copied();
+            if let Some(record) = record {
+                self.attempt_over(attempt, &record.outcome);
+            }
+        }
         let _ = self.close();
     }
 }

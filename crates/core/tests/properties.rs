@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use handover_core::{
-    Action, Backoff, BackoffBetween, BodyLeft, Budget, Endpoints, Facts, Failure, Fault, Order, Outcome, Policy,
-    PolicyParts, Record, Replay, Sent, Session, Stage, StatusSet, replay,
+    Action, AttemptRecord, Backoff, BackoffBetween, BodyLeft, Budget, Endpoints, Facts, Failure, Fate, Fault, Order,
+    Outcome, Policy, PolicyParts, Pool, Record, Replay, Sent, Session, Stage, StatusSet, Verdict, replay,
 };
 use proptest::prelude::*;
 
@@ -28,10 +28,16 @@ impl Script {
         match self.next() {
             0..40 => Outcome::Answered { status: 503, retry_after: Some(wait), body },
             40..60 => Outcome::Answered { status: 503, retry_after: None, body },
-            60..70 => Outcome::Answered { status: 200, retry_after: None, body },
+            60..65 => Outcome::Answered { status: 200, retry_after: None, body },
+            65..70 => Outcome::Answered {
+                status: [421, 425, 409, 451, 500][usize::from(self.next()) % 5],
+                retry_after: None,
+                body,
+            },
             70..90 => failed(Stage::AwaitHead, Fault::Timeout, Sent::Yes, body),
             90..110 => failed(Stage::Send, Fault::Reset, Sent::Maybe, body),
-            110..115 => failed(Stage::Send, Fault::Cancelled, Sent::Maybe, body),
+            110..112 => failed(Stage::Send, Fault::Cancelled, Sent::Maybe, body),
+            112..130 => failed(Stage::Resolve, Fault::Dns, Sent::No, BodyLeft::Whole),
             _ => failed(Stage::Dial, Fault::Refused, Sent::No, BodyLeft::Whole),
         }
     }
@@ -41,17 +47,46 @@ const fn failed(stage: Stage, fault: Fault, sent: Sent, body: BodyLeft) -> Outco
     Outcome::Failed(Failure { stage, fault, sent, body })
 }
 
-struct World(Vec<(bool, u64)>);
+#[derive(Clone, Debug)]
+struct Place {
+    admits: bool,
+    usable: bool,
+    scope: u32,
+    cost: u64,
+}
+
+struct World(Vec<Place>);
 
 impl Endpoints for World {
     fn count(&self) -> usize {
         self.0.len()
     }
     fn cost(&self, index: usize) -> u64 {
-        self.0[index].1
+        self.0[index].cost
     }
     fn admits(&self, index: usize) -> bool {
-        self.0[index].0
+        self.0[index].admits
+    }
+    fn is_usable(&self, index: usize) -> bool {
+        self.0[index].usable
+    }
+    fn scope(&self, index: usize) -> u32 {
+        self.0[index].scope
+    }
+}
+
+/// So many of a world's endpoints, as they come and go.
+struct First<'w>(&'w World, usize);
+
+impl Endpoints for First<'_> {
+    fn count(&self) -> usize {
+        self.1.min(self.0.count())
+    }
+    fn is_usable(&self, index: usize) -> bool {
+        index.is_multiple_of(3) || self.0.is_usable(index)
+    }
+    fn scope(&self, index: usize) -> u32 {
+        self.0.scope(index)
     }
 }
 
@@ -64,7 +99,7 @@ impl Budget for Coin<'_> {
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    let switches = (any::<[bool; 4]>(), 1_u32..=32, 0_usize..4, 0_usize..3);
+    let switches = (any::<[bool; 8]>(), 1_u32..=32, 0..Order::ALL.len(), 0_usize..3);
     let times = (10_u64..400, 0_u64..50, 0_u64..3000, proptest::option::of(1_u64..20_000), 0_u64..100);
     (switches, times).prop_map(|((flags, max_attempts, order, replay), (stagger, base, cap, deadline, least))| {
         let parts = PolicyParts {
@@ -72,6 +107,10 @@ fn policies() -> impl Strategy<Value = Policy> {
             replay: Replay::ALL[replay],
             order: Order::ALL[order],
             retry_statuses: StatusSet::from_iter(500..=599),
+            disclaimed_statuses: StatusSet::from_iter([421, 425, 500].into_iter().filter(|_| flags[4])),
+            pin_statuses: StatusSet::from_iter(flags[5].then_some(451)),
+            in_progress: flags[6],
+            attempt_timeout: flags[7].then(|| Duration::from_millis(1 + stagger)),
             dial_stagger: flags[0].then(|| Duration::from_millis(stagger)),
             same_endpoint_again: flags[1],
             discover: flags[2],
@@ -121,7 +160,9 @@ fn run(policy: &Policy, facts: Facts, seed: u64, world: &World, mut script: Scri
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    proptest::collection::vec((proptest::bool::weighted(0.8), 0_u64..5), 0..40).prop_map(World)
+    let place = (proptest::bool::weighted(0.8), proptest::bool::weighted(0.9), 0_u32..2, 0_u64..5);
+    let place = place.prop_map(|(admits, usable, scope, cost)| Place { admits, usable, scope, cost });
+    proptest::collection::vec(place, 0..40).prop_map(World)
 }
 
 fn all_facts() -> impl Strategy<Value = Facts> {
@@ -139,6 +180,16 @@ fn all_facts() -> impl Strategy<Value = Facts> {
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// What the server said of the request besides that it is unwelcome.
+fn word_of(policy: &Policy, facts: Facts, attempt: &AttemptRecord) -> Option<&'static str> {
+    match attempt.outcome {
+        Outcome::Answered { status, .. } if policy.pin_statuses().contains(status) => Some("pinned"),
+        Outcome::Answered { status: 409, .. } if policy.in_progress() && facts.keyed => Some("in_progress"),
+        Outcome::Answered { status, .. } if policy.disclaimed_statuses().contains(status) => Some("disclaimed"),
+        _ => None,
     }
 }
 
@@ -160,7 +211,14 @@ proptest! {
         let mut tried = std::collections::BTreeSet::new();
         for attempt in record.attempts.iter() {
             let is_new = tried.insert(attempt.endpoint);
-            prop_assert!(is_new || tried.len() == world.0.len(), "endpoint {} again", attempt.endpoint);
+            let untried = (0..world.0.len()).filter(|at| world.0[*at].usable && !tried.contains(&(*at as u32)));
+            let reason = match attempt.pick.pool {
+                Pool::Again => untried.count() == 0 || (facts.keyed && !facts.idempotent),
+                Pool::Same => policy.in_progress() || !policy.disclaimed_statuses().is_empty(),
+                Pool::Untried | Pool::Shedding => is_new,
+            };
+            prop_assert!(reason, "endpoint {} again", attempt.endpoint);
+            prop_assert!(world.0[attempt.endpoint as usize].usable);
             prop_assert!(attempt.due <= attempt.started && attempt.started <= attempt.ended);
         }
         let limit = policy.deadline().into_iter().chain(facts.caller_deadline).min();
@@ -187,19 +245,34 @@ proptest! {
             Replay::Idempotent => facts.idempotent || facts.keyed,
             Replay::Always => true,
         };
-        for attempt in record.attempts.iter().filter(|attempt| attempt.outcome.sent() != Sent::No && !may_repeat) {
-            let later = record.attempts.iter().filter(|other| other.started > attempt.ended);
-            prop_assert_eq!(later.count(), 0, "after attempt {}", attempt.attempt);
+        let scope = |attempt: &AttemptRecord| world.0[attempt.endpoint as usize].scope;
+        for attempt in record.attempts.iter().filter(|attempt| attempt.outcome.sent() != Sent::No) {
+            let later = || record.attempts.iter().filter(|other| other.started > attempt.ended);
+            let word = word_of(&policy, facts, attempt);
+            prop_assert!(may_repeat || word.is_some() || later().count() == 0, "after attempt {}", attempt.attempt);
+            // What only its key keeps from being done twice stays where the key is known, unless it was not done.
+            let is_kept = facts.keyed && !facts.idempotent && policy.replay() != Replay::Always;
+            if is_kept && !matches!(word, Some("disclaimed" | "pinned")) {
+                prop_assert!(later().all(|other| scope(other) == scope(attempt)), "after attempt {}", attempt.attempt);
+            }
+            if word == Some("pinned") {
+                prop_assert!(later().all(|other| other.endpoint != attempt.endpoint));
+            }
         }
+        let stands = matches!(record.verdict, Some(Verdict::Done(_)));
+        prop_assert_eq!(stands, record.fate() == Fate::Answered);
+        prop_assert!(!stands || record.decisive().is_some_and(|decisive| decisive.outcome.is_answered()));
     }
 
     #[test]
     fn the_core_never_panics_whatever_a_shell_reports(
         policy in policies(),
         seed in any::<u64>(),
+        world in worlds(),
         calls in proptest::collection::vec((any::<u8>(), any::<u64>(), any::<u32>()), 1..200),
     ) {
-        let mut session = Session::new(&policy, Facts::default(), seed);
+        let facts = Facts { keyed: seed % 2 == 0, ..Facts::default() };
+        let mut session = Session::new(&policy, facts, seed);
         let mut script = Script { bytes: calls.iter().map(|(byte, ..)| *byte).collect(), at: 0 };
         for (verb, time, attempt) in calls {
             let now = Duration::from_millis(time);
@@ -209,7 +282,8 @@ proptest! {
                 1 => { let outcome = script.outcome(); session.finished(now, attempt, outcome, &mut Coin(&mut script)); }
                 2 => session.discovered(now, time % 2 == 0),
                 3 if time % 50 == 0 => session.cancelled(now),
-                _ => { session.poll(now, &usize::from(verb), &mut Coin(&mut script)); }
+                4 => { session.poll(now, &First(&world, usize::from(verb)), &mut Coin(&mut script)); }
+                _ => { session.poll(now, &world, &mut Coin(&mut script)); }
             }
         }
         prop_assert!(session.record().attempts.len() <= policy.max_attempts() as usize);

@@ -264,6 +264,16 @@ fn a_changed_word_is_noticed() {
     changed(2, &|at| at.pick.outside = 4, "pick");
     changed(3, &|at| at.pick.pool = Pool::Untried, "due");
     changed(3, &|at| at.pick.scope = 0, "pick");
+    // To another endpoint, as if nothing were in progress at the second: all else is as it would be then.
+    let third = worded().attempts.get(2).expect("there are seven").ended;
+    let elsewhere = |at: &mut AttemptRecord| {
+        (at.endpoint, at.due) = (3, third);
+        (at.pick.pool, at.pick.size, at.pick.chosen.endpoint) = (Pool::Untried, 2, 3);
+    };
+    let mut record = worded();
+    elsewhere(record.attempts.get_mut(3).expect("there are seven"));
+    let difference = replay(&listening(), &record).expect_err("the record was tampered with");
+    assert_eq!((difference.attempt, difference.decision), (Some(4), "pick"), "{difference}");
     changed(3, &|at| at.pick.gone = 4, "pick");
     changed(4, &|at| at.pick.scope = 0, "pick");
     changed(4, &|at| (at.endpoint, at.pick.chosen.endpoint) = (1, 1), "pick");

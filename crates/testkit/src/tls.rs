@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -57,6 +58,28 @@ impl Authority {
             .with_safe_default_protocol_versions()
             .expect("ring supports the default versions")
             .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("the key fits the certificate");
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// As [`acceptor`](Self::acceptor), for clients only that show a certificate of this authority.
+    ///
+    /// # Panics
+    /// When a name is no name.
+    #[must_use]
+    pub fn acceptor_for_known(&self, names: &[&str], alpn: &[&str]) -> TlsAcceptor {
+        let (certificate, key) = self.sign(names);
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).expect("the authority's certificate is valid");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default versions")
+            .with_client_cert_verifier(verifier.build().expect("there is a root"))
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("the key fits the certificate");
         config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();

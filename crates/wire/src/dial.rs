@@ -76,6 +76,15 @@ impl Dialer {
         Self { offers: Peer::OriginH2, ..self }
     }
 
+    /// Reads the trusted certificates now instead of at the first TLS dial, so that a dial that is timed is not charged for
+    /// it. What goes wrong is told by the dial that needs them.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the reading to the next who needs it.
+    pub async fn load_certificates(&self) {
+        self.roots.preload().await;
+    }
+
     /// Connects to the target through the node; for an origin node, to the node.
     ///
     /// `rules` decide on every address that a direct node is about to connect to; what a request names has to be checked by

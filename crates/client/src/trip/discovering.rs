@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, Limited};
-use url::Url;
+use url::{Position, Url};
 
 use super::{Engine, Trip, run};
-use crate::call::Call;
+use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
 use crate::discover::credentials::forwarded;
 use crate::discover::{Ask, BoxFuture, DiscoverError, FETCHED_BODY_BYTES_MAX, Fetch, Fetched};
@@ -83,11 +83,11 @@ struct OneGet<'e, C> {
 impl<C: Carrier> Fetch for OneGet<'_, C> {
     fn get<'a>(&'a self, url: Url, headers: HeaderMap) -> BoxFuture<'a, Result<Fetched, DiscoverError>> {
         Box::pin(async move {
-            let path =
-                url.path().parse().map_err(|error| DiscoverError::new(format!("the path cannot be asked: {error}")))?;
+            let path = url[Position::BeforePath..Position::AfterQuery].parse();
+            let path = path.map_err(|error| DiscoverError::new(format!("the path cannot be asked: {error}")))?;
             let mut call = Call::new(Method::GET, path);
             (call.headers, call.opted_out, call.deadline) = (headers, true, Some(self.limit));
-            call.only = Some(self.endpoint(&url));
+            (call.only, call.purpose) = (Some(self.endpoint(&url)), Purpose::Discovery);
             let answer = run(self.engine, &call).await.map_err(|error| DiscoverError::new(error.to_string()))?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, FETCHED_BODY_BYTES_MAX).collect().await;
@@ -102,6 +102,7 @@ impl<C: Carrier> OneGet<'_, C> {
     fn endpoint(&self, url: &Url) -> Arc<Endpoint> {
         let mut place = url.clone();
         place.set_path("/");
+        place.set_query(None);
         let shared = &self.engine.shared;
         let known = shared.set.endpoints().iter().find(|endpoint| endpoint.url == place);
         known.map_or_else(|| shared.discovered(&place), Arc::clone)

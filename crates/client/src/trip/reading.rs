@@ -7,7 +7,7 @@ use http::header::RETRY_AFTER;
 
 /// `Retry-After` (RFC 9110 §10.2.3): a number of seconds or a date, no longer than `cap`. Digits that overflow mean the
 /// cap; what is neither digits nor a date means nothing, so that `inf`, `-1` and `1.5` cannot make anybody wait for ever.
-pub(super) fn retry_after(headers: &HeaderMap, cap: Duration, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, cap: Duration, now: SystemTime) -> Option<Duration> {
     let mut values = headers.get_all(RETRY_AFTER).iter();
     let value = values.next()?.to_str().ok()?.trim();
     if values.next().is_some() || value.is_empty() {

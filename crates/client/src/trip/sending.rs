@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::{Fault, Outcome, Verdict};
-use handover_wire::conn::ExchangeError;
+use handover_wire::conn::{ClientFault, ExchangeError};
 use handover_wire::dial::DialError;
 use http::Response;
 use tokio::time::Instant;
@@ -32,6 +32,7 @@ impl<C: Carrier> Trip<'_, C> {
                 result => return result,
             };
             tracing::debug!(error = %error.text, "a connection was closed under a request that had not been sent");
+            self.details[attempt as usize - 1].redials += 1;
             ready = self.redial(attempt, head_by).await.map_err(|error| ExchangeError::of_dial(&error))?;
             let detail = &mut self.details[attempt as usize - 1];
             (detail.address, detail.reused) = (ready.address, !ready.is_fresh);
@@ -65,12 +66,18 @@ impl<C: Carrier> Trip<'_, C> {
             return Err(unsendable("part of the body was read for the attempt before this one".to_owned()));
         }
         let respond_by = self.now().saturating_add(shared.policy.response_timeout());
-        let by = head_by.map_or(respond_by, |head_by| head_by.min(respond_by));
+        // Where an attempt has a time for all of it, that is its time.
+        let by = head_by.unwrap_or(respond_by);
         let by = self.deadline.map_or(by, |deadline| deadline.min(by));
         let sent = request.body().clone();
         let give_up: Instant = self.at(by);
         let result = self.engine.carrier.exchange(&endpoint, conn, request, give_up).await;
         // Whose stream it was that failed is known here, not on the connection.
+        let result = result.map_err(|error| match error.client {
+            // The time was over while the caller's stream produced nothing: a timeout all the same.
+            Some(ClientFault::Silent) => ExchangeError { fault: Fault::Timeout, ..error },
+            _ => error,
+        });
         result.map_err(|error| match sent.broken() {
             Some(why) => ExchangeError {
                 fault: Fault::Cancelled,

@@ -3,6 +3,7 @@
 mod decide;
 mod orders;
 mod presets;
+mod scopes;
 mod session;
 mod text;
 mod words;

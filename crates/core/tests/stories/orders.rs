@@ -88,3 +88,13 @@ fn affine_keeps_to_the_preferred_one_while_it_admits_and_was_not_tried() {
          1 poll -> try 2 at 0, connect by 3001",
     );
 }
+
+#[test]
+fn sticky_keeps_to_the_preferred_one_and_goes_on_from_the_first() {
+    let facts = |preferred| Facts { preferred, ..Facts::default() };
+    assert_eq!(first_choices(Order::Sticky, facts(Some(2)), vec![Some(1), Some(1), Some(99)]), [0, 0, 1000]);
+    assert_eq!(first_choices(Order::Sticky, facts(Some(2)), vec![Some(9), Some(1), None]), [1000, 0, 0]);
+    for preferred in [None, Some(3), Some(u32::MAX)] {
+        assert_eq!(first_choices(Order::Sticky, facts(preferred), vec![Some(9), Some(1), Some(1)]), [1000, 0, 0]);
+    }
+}

@@ -35,6 +35,18 @@ fn rotation_goes_on_after_a_5xx_for_every_method_and_after_a_break_only_for_some
 }
 
 #[test]
+fn rotation_and_regions_wait_for_a_keyed_request_in_progress() {
+    let keyed = Facts { keyed: true, ..Facts::default() };
+    for parts in [Policy::rotation(), Policy::regions()].map(|policy| *policy.parts()) {
+        let story = "0 poll -> try 1 at 0, connect by 3000 head by 10000
+                     5 finished 1 answered 409 -> try_next(in_progress)
+                     5000 poll -> try 2 at 0, connect by 8000 head by 15000
+                     5001 finished 2 answered 200 -> done(answered)";
+        tell(parts, keyed, 2, story);
+    }
+}
+
+#[test]
 fn rotation_reaches_every_server_and_each_once() {
     let mut story = "0 poll -> try 1 at 0, connect by 3000 head by 10000\n".to_owned();
     for attempt in 1..32 {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use handover_core::{Blame, Fault, Stage};
 
@@ -105,7 +106,13 @@ struct Seen {
     peer: Option<SocketAddr>,
     /// Whom it speaks against if nothing more comes at this stage.
     silence: Option<Blame>,
+    /// The stages in the order in which they were entered; in place, as a dial should not allocate for its times.
+    entered: [Option<(Stage, Instant)>; ENTERED_MAX],
 }
+
+/// The most stages that one dial enters: through an `https` node to a target that speaks TLS it is resolve, dial, tls,
+/// proxy_handshake and tls again.
+const ENTERED_MAX: usize = 5;
 
 impl Progress {
     /// Of a dial that has not begun.
@@ -123,10 +130,21 @@ impl Progress {
         self.seen().peer
     }
 
+    /// The stages that the dial has entered, in order, each with the time at which that was. A stage can be in it twice:
+    /// TLS with an `https` node and, through it, with the target. It ends where the next one begins; the last one ends
+    /// with the dial.
+    pub fn entered(&self) -> Vec<(Stage, Instant)> {
+        self.seen().entered.iter().copied().flatten().collect()
+    }
+
     pub(super) fn enter(&self, stage: Stage, silence: Option<Blame>) {
         let number = DIAL_STAGES.iter().position(|known| *known == stage).unwrap_or_default();
         self.stage.store(u8::try_from(number).unwrap_or_default(), Ordering::Relaxed);
-        self.seen().silence = silence;
+        let mut seen = self.seen();
+        seen.silence = silence;
+        if let Some(free) = seen.entered.iter_mut().find(|entry| entry.is_none()) {
+            *free = Some((stage, Instant::now()));
+        }
     }
 
     pub(super) fn tries(&self, peer: SocketAddr) {

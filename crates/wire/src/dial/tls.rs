@@ -108,6 +108,12 @@ impl TlsRoots {
         Self(Arc::new(Roots { extra, platform, identity, configs: OnceCell::new() }))
     }
 
+    /// Reads the certificates, unless that was done.
+    pub(super) async fn preload(&self) {
+        // What is wrong comes again with the dial that needs them.
+        let _: Result<_, Cause> = self.config(Peer::Origin).await;
+    }
+
     /// Not kept if it fails: certificates that are installed later are found without a restart.
     async fn config(&self, peer: Peer) -> Result<Arc<ClientConfig>, Cause> {
         let configs = self.0.configs.get_or_try_init(|| async {

@@ -196,3 +196,82 @@ fn add(streams: &mut Vec<u32>, stream: u32) {
         streams.push(stream);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handover_testkit::frame;
+
+    use super::*;
+
+    /// A book of a connection on which the preface and these bytes were written and flushed.
+    fn book(written: &[u8]) -> Book {
+        let mut book = Book::new();
+        book.note_write(&[IoSlice::new(&[0; PREFACE_BYTES]), IoSlice::new(written)], PREFACE_BYTES + written.len());
+        book.note_flushed();
+        book
+    }
+
+    fn head(stream: u32, flags: u8) -> Vec<u8> {
+        frame::frame(frame::HEADERS, flags, stream, b"head").to_vec()
+    }
+
+    #[test]
+    fn a_head_is_held_until_its_last_byte_was_taken_and_flushed() {
+        let bytes = head(1, frame::END_HEADERS);
+        for taken in 0..=bytes.len() {
+            let mut book = book(b"");
+            book.note_write(&[IoSlice::new(&bytes)], taken);
+            assert_eq!((book.is_out(1), book.has_begun(1)), (taken == bytes.len(), taken > 0), "{taken} bytes");
+            assert!(book.is_held(1) && !book.is_clear(1), "{taken} bytes, and TLS may hold them");
+            book.note_flushed();
+            assert_eq!((book.is_held(1), book.is_clear(1)), (taken < bytes.len(), taken == bytes.len()));
+        }
+    }
+
+    #[test]
+    fn a_head_that_was_never_offered_or_goes_on_in_a_further_frame_is_held() {
+        let mut book = book(&head(1, 0));
+        assert!(book.has_begun(1) && book.is_held(1), "CONTINUATION is to come");
+        let rest = frame::frame(9, frame::END_HEADERS, 1, b"more");
+        book.note_write(&[IoSlice::new(&rest)], rest.len());
+        book.note_flushed();
+        assert!(!book.is_held(1) && book.is_held(3) && !book.has_begun(3) && !book.is_clear(3));
+    }
+
+    #[test]
+    fn a_body_is_held_as_long_as_a_frame_of_it_was_offered_and_not_taken() {
+        let mut book = book(&[head(1, frame::END_HEADERS), head(3, frame::END_HEADERS)].concat());
+        let (first, second) = (frame::frame(frame::DATA, 0, 1, b"one"), frame::frame(frame::DATA, 0, 3, b"two"));
+        let pieces = [IoSlice::new(&first), IoSlice::new(&second)];
+        book.note_write(&pieces, first.len());
+        book.note_flushed();
+        assert!(!book.is_held(1) && book.is_held(3) && !book.is_clear(3), "the second was left behind");
+        book.note_write(&[IoSlice::new(&second)], second.len());
+        book.note_flushed();
+        assert!(!book.is_held(3) && book.is_clear(3));
+    }
+
+    #[test]
+    fn a_stream_is_open_until_both_sides_ended_it_or_one_reset_it() {
+        let end = frame::END_HEADERS | frame::END_STREAM;
+        let mut book = book(&[head(1, end), head(3, frame::END_HEADERS), head(5, end)].concat());
+        assert_eq!(book.open_streams(), 3);
+        book.note_read(&[&frame::answer(1)[..], &frame::answer(3)].concat());
+        assert_eq!(book.open_streams(), 2, "ours goes on in 3, theirs in 5");
+        book.note_read(&frame::rst_stream(5, ::h2::Reason::CANCEL));
+        let reset = frame::rst_stream(3, ::h2::Reason::CANCEL);
+        book.note_write(&[IoSlice::new(&reset)], reset.len());
+        assert_eq!(book.open_streams(), 0);
+    }
+
+    #[test]
+    fn the_last_stream_is_read_however_the_goaway_is_cut_and_only_ever_lowered() {
+        let bytes = [frame::goaway(7, ::h2::Reason::NO_ERROR), frame::goaway(5, ::h2::Reason::NO_ERROR)].concat();
+        let bytes = [bytes, frame::goaway(9, ::h2::Reason::NO_ERROR).to_vec()].concat();
+        for cut in 1..bytes.len() {
+            let mut book = book(b"");
+            bytes.chunks(cut).for_each(|piece| book.note_read(piece));
+            assert_eq!((book.last_stream(), book.read_bytes()), (Some(5), bytes.len() as u64));
+        }
+    }
+}

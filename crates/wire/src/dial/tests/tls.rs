@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::kit::{
-    LIMIT, Pki, dial, dial_with, listen, node, peer, plain_dialer, read_head, read_to_close, relay, reset, target,
-    tls_target, told,
+    LIMIT, Pki, dial, dial_with, listen, node, open_rules, peer, plain_dialer, read_head, read_to_close, relay, reset,
+    target, tls_target, told,
 };
-use crate::dial::{DialError, DialNode, Dialer, NodeKind, Stream, Target, TlsRoots};
+use crate::dial::{DialError, DialNode, Dialer, NodeKind, Progress, Stream, Target, TlsRoots};
 
 const NODE: Option<Blame> = Some(Blame::Node);
 const TARGET: Option<Blame> = Some(Blame::Target);
@@ -106,6 +106,29 @@ async fn the_raw_count_below_every_layer_of_tls_is_what_arrived_on_the_wire() {
 
         assert_eq!(served.await.unwrap(), [upload.as_slice(), b"abcd"].concat(), "{kind:?}");
         assert_eq!((io.written_raw(), counter.written()), (tapped.await.unwrap(), io.written_raw()), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dial_tells_when_it_entered_each_of_its_stages() {
+    let pki = Pki::for_names(&BOTH);
+    for (kind, inside, _) in LAYERS {
+        let acceptor = pki.acceptor();
+        let (at, _served) = peer(async move |tcp| serve(kind, inside, acceptor, tcp).await).await;
+        let (rules, progress, began) = (open_rules(), Progress::new(), std::time::Instant::now());
+        let (node, target) = (node(kind, at), wanted(kind, inside, at.port()));
+        tokio::time::timeout(LIMIT, pki.dialer().dial(&node, &target, &rules, &progress)).await.unwrap().unwrap();
+        let entered = progress.entered();
+        let (stages, times): (Vec<_>, Vec<_>) = entered.into_iter().unzip();
+        let proxy = match kind {
+            NodeKind::Http | NodeKind::Socks5 => vec![Stage::ProxyHandshake],
+            NodeKind::Https => vec![Stage::Tls, Stage::ProxyHandshake],
+            NodeKind::Direct | NodeKind::Origin { .. } => vec![],
+        };
+        let tls = inside || matches!(kind, NodeKind::Origin { tls: true });
+        let last = if tls { vec![Stage::Tls] } else { vec![] };
+        assert_eq!(stages, [vec![Stage::Resolve, Stage::Dial], proxy, last].concat(), "{kind:?}");
+        assert!(times.is_sorted() && times[0] >= began && progress.stage() == *stages.last().unwrap(), "{kind:?}");
     }
 }
 

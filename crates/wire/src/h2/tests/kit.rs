@@ -37,14 +37,18 @@ struct Inner {
     frames: Mutex<VecDeque<Frame<Bytes>>>,
     /// How many zero bytes come in pieces after the frames.
     zeros: Mutex<usize>,
+    /// How many in a piece.
+    piece: usize,
     /// Whether it waits after that for more that never comes.
     stalls: bool,
     polled: AtomicBool,
     ended: AtomicBool,
 }
 
-/// Bytes of a piece of a long body.
-const PIECE: usize = 50_000;
+/// Bytes of a piece of a long body: several frames.
+const LARGE: usize = 50_000;
+/// Bytes of a piece of a body that dribbles: little enough for `h2` to copy many of them together.
+const SMALL: usize = 100;
 
 impl Upload {
     pub(super) fn none() -> Self {
@@ -62,7 +66,11 @@ impl Upload {
     }
 
     pub(super) fn zeros(length: usize) -> Self {
-        Upload(Arc::new(Inner { zeros: Mutex::new(length), ..Inner::default() }))
+        Upload(Arc::new(Inner { zeros: Mutex::new(length), piece: LARGE, ..Inner::default() }))
+    }
+
+    pub(super) fn dribbling(length: usize) -> Self {
+        Upload(Arc::new(Inner { zeros: Mutex::new(length), piece: SMALL, ..Inner::default() }))
     }
 
     pub(super) fn stalling(data: &'static [u8]) -> Self {
@@ -103,7 +111,7 @@ impl Body for Upload {
         }
         let mut zeros = self.0.zeros.lock().unwrap();
         if *zeros > 0 {
-            let piece = PIECE.min(*zeros);
+            let piece = self.0.piece.min(*zeros);
             *zeros -= piece;
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![0; piece])))));
         }

@@ -5,13 +5,15 @@ use std::task::{Context, Waker};
 
 use handover_core::{Fault, Sent, Stage};
 use handover_testkit::{Authority, Gate, RawH2, TEST_DEADLINE, bounded, frame, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::kit::{Conn, LIMIT, SHORT, Upload, connect_counted, connect_narrow, connect_tls, get, post, sending, told};
 use crate::dial::RawCounter;
 use crate::h2::driver::Shared;
 use crate::h2::exchange::Exchange;
-use crate::h2::frames::PREFACE_BYTES;
+use crate::h2::frames::{PREFACE_BYTES, Passing, Scanner};
 
 /// The receive buffer of a peer that does not read: soon full.
 const SMALL: usize = 4096;
@@ -72,17 +74,54 @@ async fn nothing_flows_of_what_was_given_up_while_the_peer_did_not_read() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_in_line_goes_out_beside_an_upload_that_fills_the_socket() {
-    bounded(async {
-        let server = RawH2::builder().receive_buffer(SMALL).start().await;
-        let (conn, _) = connect_counted(server.addr()).await;
-        let big = sending(&conn, post("/big", Upload::zeros(usize::MAX / 2)), LIMIT);
-        server.until(|server| server.of_stream(0, 1).len() > 50).await;
-        for _ in 0..20 {
-            let answered = sending(&conn, get("/small"), LIMIT).await.unwrap();
-            assert_eq!(answered.map_err(|error| error.text).expect("an answer").status(), 200);
+/// Bytes of the largest frame by default (RFC 9113 §4.2), with its header.
+const FRAME: u64 = 16_384 + 9;
+
+/// A peer that opens its windows wide and reads in sips, so that an upload always fills the socket. It answers stream 3, and
+/// says at which byte that began.
+async fn sipping(listener: TcpListener) -> u64 {
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    let wide = [frame::settings(&[(4, frame::LAST_STREAM_MAX)]), frame::window_update(0, 1 << 30)].concat();
+    tcp.write_all(&wide).await.unwrap();
+    let (mut scanner, mut at) = (Scanner::skipping(PREFACE_BYTES), 0);
+    let mut sip = [0; 512];
+    loop {
+        let read = tcp.read(&mut sip).await.unwrap();
+        let mut found = false;
+        at += read as u64;
+        scanner.feed(&sip[..read], |passing| {
+            found |= matches!(passing, Passing::Begun(header) if header.kind == frame::HEADERS && header.stream == 3);
+        });
+        if found {
+            tcp.write_all(&frame::answer(3)).await.unwrap();
+            // Whatever else comes is read, so that the answer is not lost in a reset.
+            tokio::spawn(async move { while tcp.read(&mut sip).await.is_ok_and(|read| read > 0) {} });
+            return at;
         }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_line_goes_out_in_the_next_turn_beside_an_upload_that_always_fills_the_socket() {
+    bounded(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let peer = tokio::spawn(sipping(listener));
+        let (conn, raw) = connect_narrow(at).await;
+        let big = sending(&conn, post("/big", Upload::zeros(usize::MAX / 2)), LIMIT);
+        within(LIMIT, "the upload is under way", async {
+            while raw.written() < 30 * FRAME {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let before = raw.written();
+        let answered = sending(&conn, get("/small"), LIMIT).await.unwrap();
+        assert_eq!(answered.map_err(|error| error.text).expect("an answer").status(), 200);
+        let began = peer.await.unwrap();
+        // The frame that is half written, one that h2 may have made ready behind it, and what a turn before wrote.
+        assert!(began <= before + 3 * FRAME, "it began {} bytes later", began - before);
         big.abort();
     })
     .await;
@@ -129,9 +168,13 @@ async fn a_head_that_is_half_written_costs_the_connection_and_no_body_is_asked_f
     .await;
 }
 
-/// Eight requests on one connection, every second with a long body.
+/// Eight requests on one connection: with long bodies, with bodies in many small pieces, without.
 fn eight(shared: &Arc<Shared>) -> Vec<Exchange<Upload>> {
-    let body = |n| if n % 2 == 0 { Upload::zeros(3_000_000) } else { Upload::none() };
+    let body = |n| match n % 4 {
+        0 => Upload::zeros(3_000_000),
+        2 => Upload::dribbling(3_000_000),
+        _ => Upload::none(),
+    };
     let begin = |n| Exchange::begin(shared, post("/p", body(n)), tokio::time::sleep_until(Instant::now() + LIMIT));
     (0..8).map(|n| begin(n).map_err(|error| error.text).expect("the connection stands")).collect()
 }

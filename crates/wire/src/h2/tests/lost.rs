@@ -1,9 +1,14 @@
 //! Connections that end without a word: what was in line was not sent, what was written may have been.
 
-use handover_core::{Fault, Sent, Stage};
-use handover_testkit::{End, RawAct, RawH2, bounded, frame, within};
+use std::pin::Pin;
+use std::sync::Arc;
 
-use super::kit::{Conn, LIMIT, SHORT, Upload, connect, get, post, send, sending, told};
+use handover_core::{Fault, Sent, Stage};
+use handover_testkit::{End, Gate, RawAct, RawH2, bounded, frame, within};
+
+use http_body::Body as _;
+
+use super::kit::{Conn, LIMIT, SHORT, Upload, connect, connect_narrow, get, post, send, sending, told};
 
 /// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
 const STREAMS_MAX: u16 = 0x3;
@@ -164,6 +169,37 @@ async fn a_request_that_http2_cannot_carry_is_not_sent_and_costs_nothing() {
         assert_eq!(conn.in_flight(), 0);
         assert!(send(&conn, get("/b")).await.is_ok());
         assert_eq!(server.whole_requests(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_does_not_wait_for_a_peer_that_never_reads() {
+    bounded(async {
+        let gate = Gate::new();
+        let shut = gate.clone();
+        let builder = RawH2::builder().receive_buffer(4096).script(move |seen| match seen.kind {
+            frame::HEADERS => {
+                let head = frame::frame(frame::HEADERS, frame::END_HEADERS, seen.stream, &[0x88]);
+                vec![RawAct::Write(head), RawAct::StopReading(shut.clone())]
+            }
+            _ => vec![],
+        });
+        let server = builder.start().await;
+        let (conn, _) = connect_narrow(server.addr()).await;
+        let shared = Arc::clone(&conn.handle.0);
+        let mut response = send(&conn, post("/up", Upload::zeros(usize::MAX / 2))).await.ok().expect("a head");
+        // The rest of the upload fills the socket, and nothing more comes.
+        let read = std::future::poll_fn(|cx| Pin::new(response.body_mut()).poll_frame(cx));
+        assert!(tokio::time::timeout(SHORT, read).await.is_err());
+        drop((response, conn));
+        assert!(!shared.wire.is_closed(), "it says goodbye first");
+        within(LIMIT, "it gives the socket back", async {
+            while !shared.wire.is_closed() {
+                tokio::time::sleep(SHORT / 10).await;
+            }
+        })
+        .await;
     })
     .await;
 }
