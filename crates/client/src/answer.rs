@@ -99,11 +99,11 @@ impl Answer {
         &self.0.record
     }
 
-    /// The length of the body in bytes, where the server said it.
+    /// The length of the body in bytes, where the server said it: of the answer to a HEAD too, which has none.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         let said = || self.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-        self.0.body.size_hint().exact().or_else(said)
+        said().or_else(|| self.0.body.size_hint().exact())
     }
 
     /// The answer, if its status is below 400.

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 
 use crate::body::{BoxError, SentBody};
 use crate::endpoint::Endpoint;
-use crate::pool::H1;
+use crate::pool::{H1, Pool};
 
 /// The body of an answer. It implements [`http_body::Body`].
 pub struct AnswerBody(Kind);
@@ -52,6 +52,7 @@ impl AnswerBody {
     pub(crate) fn of_h1(incoming: Incoming, mut conn: H1, home: &Arc<Endpoint>, sent: SentBody) -> Self {
         if incoming.is_end_stream() && sent.is_ended() && conn.is_at_rest() {
             home.pool.put(conn);
+            Pool::look_after(home);
             return Self::empty();
         }
         Self(Kind::H1(H1Body { incoming, conn: Some(conn), home: Arc::clone(home), sent }))
@@ -79,6 +80,13 @@ impl AnswerBody {
         let body =
             body.map_err(Into::into).map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())));
         Self(Kind::Other(Box::pin(body)))
+    }
+
+    /// The request has gone on elsewhere: what is left of it is not sent here any more. The answer stays readable.
+    pub(crate) fn give_request_up(&self) {
+        if let Kind::H1(body) = &self.0 {
+            body.seal();
+        }
     }
 
     /// The connection, if the answer switched protocols on it.
@@ -117,6 +125,13 @@ impl H1Body {
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
+    /// Nothing more of the request is written from here on.
+    fn seal(&self) {
+        if let Some(conn) = &self.conn {
+            conn.seal();
+        }
+    }
+
     /// The body came whole: its connection can carry the next request.
     fn finish(&mut self) {
         if let Some(mut conn) = self.conn.take()
@@ -124,12 +139,14 @@ impl H1Body {
             && conn.is_at_rest()
         {
             self.home.pool.put(conn);
+            Pool::look_after(&self.home);
         }
     }
 }
 
 impl Drop for H1Body {
     fn drop(&mut self) {
+        self.seal();
         let mut quiet = Context::from_waker(Waker::noop());
         for _ in 0..DISCARDED_MAX {
             if self.conn.is_none() || !matches!(self.poll_frame(&mut quiet), Poll::Ready(Some(Ok(_)))) {

@@ -26,7 +26,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::prober::BODY_BYTES_MAX;
 use crate::request::path_and_query;
-use crate::trip::Engine;
+use crate::trip::{Engine, later};
 
 /// How long one endpoint may take, if nothing is said: what an attempt has in the named policies.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -236,7 +236,7 @@ async fn asked<C: Carrier>(
     check: &Check,
     found: &mut CheckedEndpoint,
 ) -> Result<(), Problem> {
-    let give_up = tokio::time::Instant::now() + check.timeout;
+    let give_up = later(tokio::time::Instant::now(), check.timeout);
     let progress = Arc::new(Progress::new());
     let dial = engine.carrier.dial(Arc::clone(endpoint), Wanted::Fresh, Arc::clone(&progress));
     let dialled = tokio::time::timeout_at(give_up, dial).await;

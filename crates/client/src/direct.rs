@@ -7,7 +7,7 @@ use handover_core::Stage;
 use handover_wire::conn::{Conn, ExchangeError};
 use handover_wire::dial::{DialError, Dialer, Progress, TargetRules};
 use handover_wire::h2::H2Conn;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::builder::Http2;
 use crate::call::absolute;
 use crate::carrier::{Carrier, Dial, Ready, Wanted};
 use crate::endpoint::Endpoint;
-use crate::pool::{H1, H2};
+use crate::pool::{H1, H2, Pool};
 
 /// The carrier of [`Client`](crate::Client).
 #[derive(Clone)]
@@ -53,7 +53,12 @@ impl Direct {
         self.dialer.load_certificates().await;
     }
 
-    async fn open(&self, endpoint: &Endpoint, wanted: Wanted, progress: &Progress) -> Result<Ready<Link>, DialError> {
+    async fn open(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        wanted: Wanted,
+        progress: &Progress,
+    ) -> Result<Ready<Link>, DialError> {
         // Where all can share one connection, one dials and the others wait for it.
         let is_shared = self.http2 == Http2::PriorKnowledge || endpoint.pool.speaks_h2();
         let _turn = if is_shared && wanted != Wanted::Switchable { endpoint.pool.turn_to_dial().await } else { None };
@@ -74,6 +79,7 @@ impl Direct {
         let conn = if is_h2 {
             let conn = H2Conn::start(io, peer).await.map_err(wrong)?;
             endpoint.pool.put_shared(conn.clone());
+            Pool::look_after(endpoint);
             Link::H2(conn)
         } else {
             Link::H1(Conn::start(io, peer, UNTIL_THE_FIRST_EXCHANGE).await.map_err(wrong)?)
@@ -108,16 +114,19 @@ impl Carrier for Direct {
         mut request: Request<SentBody>,
         give_up: Instant,
     ) -> Result<Response<AnswerBody>, ExchangeError> {
+        say_length(&mut request).map_err(unsendable)?;
         let conn = match conn {
             Link::H1(conn) => conn,
             Link::H2(conn) => {
                 absolute(&mut request, endpoint).map_err(unsendable)?;
-                return Ok(conn.exchange(request, give_up).await?.map(AnswerBody::of_h2));
+                let exchanged = conn.exchange(request, give_up).await;
+                let lives = |error| ExchangeError { is_connection_alive: conn.is_usable(), ..error };
+                return Ok(exchanged.map_err(lives)?.map(AnswerBody::of_h2));
             }
         };
         request.headers_mut().entry(HOST).or_insert_with(|| endpoint.host.clone());
         // hyper takes a GET or HEAD of unknown length for one without a body unless it is told otherwise.
-        if request.body().size_hint().exact().is_none() {
+        if request.body().size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let sent = request.body().clone();
@@ -127,8 +136,33 @@ impl Carrier for Direct {
     }
 }
 
+/// Says how long the body is, where that is known (RFC 9110 §8.6). A caller who says otherwise would cut it, or make the
+/// server wait.
+fn say_length(request: &mut Request<SentBody>) -> Result<(), String> {
+    let Some(length) = request.body().size_hint().exact() else { return Ok(()) };
+    match request.headers().get(CONTENT_LENGTH) {
+        Some(said) if said.as_bytes() != length.to_string().as_bytes() => {
+            Err(format!("the field Content-Length says {said:?}, and the body has {length} bytes"))
+        }
+        None if length > 0 => {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The request cannot be written for this endpoint, nor for another.
 pub(crate) fn unsendable(why: String) -> ExchangeError {
     let (stage, fault, sent) = (Stage::Send, handover_core::Fault::Denied, handover_core::Sent::No);
-    ExchangeError { stage, fault, sent, errno: None, written_bytes: 0, text: why, client: None }
+    ExchangeError {
+        stage,
+        fault,
+        sent,
+        errno: None,
+        written_bytes: 0,
+        text: why,
+        client: None,
+        is_connection_alive: false,
+    }
 }

@@ -1,6 +1,7 @@
 //! One endpoint: where it is, how it is dialled, which connections to it rest, and what is known of its health.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(crate) struct Endpoint {
     pub(crate) scope: u32,
     pub(crate) route: Route,
     pub(crate) pool: Pool,
+    /// Requests that are being tried there, until their answer's head.
+    pub(crate) in_flight: AtomicU64,
     health: Mutex<Health>,
 }
 
@@ -95,7 +98,19 @@ impl Endpoint {
         let health = Health { circuit: about.circuit, latency: None, good_since: None, is_failing: false };
         let (is_trusted, scope, pool) = (about.is_trusted, about.scope, Pool::new(about.idle_max, about.idle_timeout));
         let health = Mutex::new(health);
-        Self { url, label, prefix, host, authorization, is_trusted, scope, route, pool, health }
+        Self {
+            url,
+            label,
+            prefix,
+            host,
+            authorization,
+            is_trusted,
+            scope,
+            route,
+            pool,
+            in_flight: AtomicU64::new(0),
+            health,
+        }
     }
 
     /// Whether both are the same server: scheme, host and port.
@@ -124,6 +139,26 @@ impl Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
+    }
+}
+
+/// An endpoint that a request is being tried at: it counts as its load for as long as it lives.
+pub(crate) struct Tried(Arc<Endpoint>);
+
+impl Tried {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint)
+    }
+
+    pub(crate) const fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -205,13 +240,17 @@ pub(crate) fn basic(user: &str, password: &str) -> Option<HeaderValue> {
 
 /// A URL's text for a message: what stands before an `@` in its authority is left out.
 pub(crate) fn without_credentials(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| rest.to_owned());
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
+    if let Ok(mut url) = text.trim().parse::<Url>()
+        && url.has_host()
+    {
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        return url.into();
+    }
+    // What cannot be read may have anything in its password, a slash too: all before the last `@` goes.
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
 /// Endpoints of one session: those configured, and behind them those that were discovered for it. Shared until a

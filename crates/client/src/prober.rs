@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use handover_core::Order;
-use http::Method;
+use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::call::{Call, Purpose};
 use crate::carrier::Carrier;
 use crate::check::unmet;
 use crate::endpoint::Endpoint;
-use crate::trip::{Engine, run};
+use crate::trip::{Engine, later, run};
 
 /// How a probe asks, and what makes an endpoint good.
 #[derive(Clone, Debug)]
@@ -72,37 +72,54 @@ impl Probe {
 /// Runs the probes of one client.
 pub(crate) struct Prober {
     pub(crate) probe: Option<Probe>,
-    pub(crate) is_running: AtomicBool,
+    /// Fields of every request, which servers may want of probes too.
+    headers: HeaderMap,
+    is_running: Arc<AtomicBool>,
 }
 
 impl Prober {
-    pub(crate) fn new(probe: Option<Probe>) -> Self {
-        Self { probe, is_running: AtomicBool::new(false) }
+    pub(crate) fn new(probe: Option<Probe>, headers: HeaderMap) -> Self {
+        Self { probe, headers, is_running: Arc::default() }
     }
 
     /// Starts probing with the first request: before that there may be no runtime.
     pub(crate) fn wake<C: Carrier>(&self, engine: &Arc<Engine<C>>) {
         let Some(probe) = &self.probe else { return };
         if !self.is_running.load(Ordering::Relaxed) && !self.is_running.swap(true, Ordering::Relaxed) {
-            tokio::spawn(keep_probing(Arc::downgrade(engine), probe.clone()));
+            let running = Running(Arc::clone(&self.is_running));
+            let probing = keep_probing(Arc::downgrade(engine), probe.clone(), self.headers.clone());
+            tokio::spawn(async move {
+                let _running = running;
+                probing.await;
+            });
         }
     }
 }
 
+/// Says, however it ends, that nobody probes any more: with the runtime in which the first request was sent, say. The next
+/// request starts it again.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Probes all endpoints at every interval, and those that failed as soon as their circuit lets a trial through.
-async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe) {
+async fn keep_probing<C: Carrier>(engine: Weak<Engine<C>>, probe: Probe, headers: HeaderMap) {
     let mut next_round = Instant::now();
     loop {
         let Some(strong) = engine.upgrade() else { return };
         let is_round = Instant::now() >= next_round;
         if is_round {
-            next_round = Instant::now() + probe.interval;
+            next_round = later(Instant::now(), probe.interval);
         }
         let now = strong.shared.uptime();
         let mut probes = tokio::task::JoinSet::new();
         for endpoint in strong.shared.set.endpoints() {
             if is_round || endpoint.health().wants_trial(now) {
-                probes.spawn(ask(engine.clone(), Arc::clone(endpoint), probe.clone()));
+                probes.spawn(ask(engine.clone(), Arc::clone(endpoint), probe.clone(), headers.clone()));
             }
         }
         drop(strong);
@@ -127,10 +144,11 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const ELECTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One probe of one endpoint.
-async fn ask<C: Carrier>(engine: Weak<Engine<C>>, endpoint: Arc<Endpoint>, probe: Probe) {
+async fn ask<C: Carrier>(engine: Weak<Engine<C>>, endpoint: Arc<Endpoint>, probe: Probe, headers: HeaderMap) {
     let Some(engine) = engine.upgrade() else { return };
     let Ok(path) = probe.path.parse() else { return };
     let mut call = Call::new(probe.method.clone(), path);
+    call.headers = headers;
     (call.opted_out, call.only, call.purpose) = (true, Some(Arc::clone(&endpoint)), Purpose::Probe);
     (call.deadline, call.attempt_timeout) = (Some(probe.timeout), Some(probe.timeout));
     let began = Instant::now();

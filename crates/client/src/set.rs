@@ -12,7 +12,7 @@ use handover_core::{Endpoints, Failure, Fault, Order, Outcome};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::endpoint::{Endpoint, Health, Table};
+use crate::endpoint::{Endpoint, Health, Table, Tried};
 
 /// The configured endpoints.
 pub(crate) struct Set {
@@ -97,14 +97,14 @@ impl Set {
 
     /// A request is over. An endpoint whose name did not resolve, or that no route leads to, is at fault only if the
     /// network was there for another one.
-    pub(crate) fn request_over(&self, record: &handover_core::Record, tried: &[Arc<Endpoint>], now: Duration) {
+    pub(crate) fn request_over(&self, record: &handover_core::Record, tried: &[Tried], now: Duration) {
         if offline(record) {
             return;
         }
         let mut is_any = false;
-        for (attempt, endpoint) in record.attempts.iter().zip(tried) {
+        for (attempt, tried) in record.attempts.iter().zip(tried) {
             if matches!(attempt.outcome, Outcome::Failed(failure) if failure.is_local()) {
-                endpoint.health().failed(now);
+                tried.endpoint().health().failed(now);
                 is_any = true;
             }
         }
@@ -239,8 +239,11 @@ impl Endpoints for View<'_> {
         self.table.len()
     }
 
-    /// The elected one costs nothing, the others are asked in their order.
+    /// Where load is spread, the load; else the elected one costs nothing, and the others are asked in their order.
     fn cost(&self, index: usize) -> u64 {
+        if self.set.order == Order::Spread {
+            return self.table[index].in_flight.load(Ordering::Relaxed);
+        }
         let index = index as u64;
         if self.set.elected().map(u64::from) == Some(index) { 0 } else { index + 1 }
     }

@@ -1,6 +1,7 @@
 //! What all requests of a client share: policy, endpoints, budget, and what is trusted.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) observers: Observers,
     /// Endpoints that were discovered, kept so that their connections and health serve the next request too.
     pub(crate) found: Mutex<Vec<Arc<Endpoint>>>,
+    /// The scope of the next endpoint that is discovered: a number that no other one has.
+    pub(crate) next_scope: AtomicU32,
     pub(crate) seeds: RandomState,
     pub(crate) failback_grace: Duration,
 }
@@ -125,12 +128,15 @@ impl Shared {
 
     /// The endpoint of a URL that was discovered.
     pub(crate) fn discovered(&self, url: &Url) -> Arc<Endpoint> {
+        let mut place = url.clone();
+        let _ = place.set_username("");
+        let _ = place.set_password(None);
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = found.iter().find(|endpoint| endpoint.url == *url) {
+        if let Some(known) = found.iter().find(|endpoint| endpoint.url == place) {
             return Arc::clone(known);
         }
         // What a discovery names shares no store of keys with anybody, unless the policy says that all do.
-        let scope = u32::try_from(self.set.endpoints().len() + found.len()).unwrap_or(u32::MAX);
+        let scope = self.next_scope.fetch_add(1, Ordering::Relaxed);
         let mut endpoint = self.maker.endpoint(url.clone(), scope, self.may_have_credentials(url), self.seed());
         // The same server under another path, as a list of regions has one, knows the caller by the same name.
         let own = || self.set.endpoints().iter().find(|known| known.is_same_place(url))?.authorization.clone();

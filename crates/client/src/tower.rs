@@ -86,7 +86,12 @@ impl<S, P: Clone> Layer<S> for FailoverLayer<P> {
     fn layer(&self, inner: S) -> Failover<S, P> {
         let Settings { shared, default_headers, probe, redirects } = self.settings.clone();
         let engine = Arc::new(Engine { shared, carrier: Around::new(inner, self.evidence.clone()) });
-        Failover(Arc::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
+        Failover(Arc::new(Inner {
+            engine,
+            prober: Prober::new(probe, default_headers.clone()),
+            default_headers,
+            redirects,
+        }))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::answer::Answer;
 use crate::answer_body::AnswerBody;
 use crate::call::{Call, Purpose};
 use crate::carrier::{Carrier, Ready, Wanted};
-use crate::endpoint::{Endpoint, Table};
+use crate::endpoint::{Table, Tried};
 use crate::error::Error;
 use crate::observe::Observed;
 use crate::record::{Detail, Record};
@@ -47,7 +47,7 @@ struct Trip<'e, C: Carrier> {
     allowed: Option<Table>,
     details: Vec<Detail>,
     /// The endpoint of each attempt.
-    tried: Vec<Arc<Endpoint>>,
+    tried: Vec<Tried>,
     started: Instant,
     /// When the whole request must be over, since it began.
     deadline: Option<Duration>,
@@ -122,7 +122,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
 
     /// A time of the session as a point in time.
     fn at(&self, time: Duration) -> Instant {
-        self.started + time
+        later(self.started, time)
     }
 
     fn session(&mut self) -> &mut Session<'e> {
@@ -151,7 +151,12 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let index = attempt as usize - 1;
         let (shared, detail) = (&self.engine.shared, &self.details[index]);
         if self.call.purpose != Purpose::Probe {
-            shared.set.attempt_over(&self.tried[index], outcome, shared.uptime(), shared.policy.retry_after_cap());
+            shared.set.attempt_over(
+                self.tried[index].endpoint(),
+                outcome,
+                shared.uptime(),
+                shared.policy.retry_after_cap(),
+            );
         }
         if self.call.purpose != Purpose::Request {
             return;
@@ -207,7 +212,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
             written_bytes: None,
             message: None,
         });
-        self.tried.push(Arc::clone(&endpoint));
+        self.tried.push(Tried::new(Arc::clone(&endpoint)));
         if self.call.purpose == Purpose::Request {
             self.observed.attempt_began(&self.engine.shared, &endpoint);
         }
@@ -267,7 +272,7 @@ impl<'e, C: Carrier> Trip<'e, C> {
         let record = self.close();
         let is_answered = matches!(record.verdict(), Some(Verdict::Done(_)));
         let answer = self.held.take().map(|held| {
-            let endpoint = Arc::clone(&self.tried[held.attempt as usize - 1]);
+            let endpoint = Arc::clone(self.tried[held.attempt as usize - 1].endpoint());
             Answer::new(held.response, record.clone(), endpoint, &self.engine.shared, self.call)
         });
         match answer {
@@ -315,6 +320,14 @@ impl<C: Carrier> Drop for Trip<'_, C> {
         let _ = self.close();
     }
 }
+
+/// That time after this one. A time that no clock can show is as good as none.
+pub(crate) fn later(from: Instant, time: Duration) -> Instant {
+    from.checked_add(time).unwrap_or_else(|| from + FAR)
+}
+
+/// A day: whoever gives more means for ever, and timers do not reach further than they are made for.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An exchange that failed, as the core's outcome.
 fn outcome_of(error: &ExchangeError, body: handover_core::BodyLeft) -> Outcome {

@@ -67,6 +67,8 @@ pub struct ExchangeError {
     pub text: String,
     /// What the client did wrong, if it was the client.
     pub client: Option<ClientFault>,
+    /// Whether the connection is there still and takes further requests: what went wrong was said of this request.
+    pub is_connection_alive: bool,
 }
 
 /// How a client broke its own request off.
@@ -83,7 +85,7 @@ pub enum ClientFault {
 impl ExchangeError {
     /// Whether the connection was dead when the request came to it, and nothing of the request left.
     pub fn is_of_the_connection(&self) -> bool {
-        self.sent == Sent::No && self.fault != Fault::Timeout
+        self.sent == Sent::No && !self.is_connection_alive && !matches!(self.fault, Fault::Timeout | Fault::Denied)
     }
 
     /// A dial that replaced a dead idle connection failed.
@@ -96,6 +98,7 @@ impl ExchangeError {
             written_bytes: 0,
             text: error.message.to_string(),
             client: None,
+            is_connection_alive: false,
         }
     }
 }
@@ -105,7 +108,16 @@ impl From<hyper::Error> for ExchangeError {
     fn from(error: hyper::Error) -> Self {
         let (fault, errno) = fault_of_exchange(&error);
         let text = full_text(&error);
-        ExchangeError { stage: Stage::Send, fault, sent: Sent::No, errno, written_bytes: 0, text, client: None }
+        ExchangeError {
+            stage: Stage::Send,
+            fault,
+            sent: Sent::No,
+            errno,
+            written_bytes: 0,
+            text,
+            client: None,
+            is_connection_alive: false,
+        }
     }
 }
 
@@ -161,6 +173,12 @@ where
         let open = self.http.poll_without_shutdown(&mut cx).is_pending();
         self.gate.probe(false);
         open && self.sender.is_ready()
+    }
+
+    /// The request is given up though it was answered: nothing more of it is written. What has come of the response can
+    /// still be read. If all of the request had gone, the connection can carry the next one.
+    pub fn seal(&self) {
+        self.gate.seal();
     }
 
     /// Drives the connection while its response body is read. Ready: the connection is over.
@@ -269,7 +287,7 @@ where
             (None, _) => "the connection closed before the response".to_owned(),
         };
         let stage = if waited { Stage::AwaitHead } else { Stage::Send };
-        ExchangeError { stage, fault, sent, errno, written_bytes, text, client }
+        ExchangeError { stage, fault, sent, errno, written_bytes, text, client, is_connection_alive: false }
     }
 }
 

@@ -25,6 +25,9 @@ const WRITTEN: u8 = 2;
 /// The request was given up first: nothing of it can be written any more.
 const REVOKED: u8 = 3;
 
+/// The request was written in part and answered, and then given up: what is left of it waits for ever.
+const SEALED: u8 = 4;
+
 /// The state of one connection's current request.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -47,6 +50,11 @@ impl Gate {
             Ok(_) => true,
             Err(state) => state == REVOKED,
         }
+    }
+
+    /// Lets nothing more of the current request through, whatever was written of it before.
+    pub(crate) fn seal(&self) {
+        self.state.store(SEALED, Ordering::Release);
     }
 
     /// From now on (or no longer), reads first ask the kernel whether the peer has closed.
@@ -110,12 +118,17 @@ impl Wire {
         }
     }
 
-    fn check(&self) -> io::Result<()> {
+    /// Whether a write may go on. One that is sealed off waits, without a waker: the answer can still be read meanwhile, which
+    /// an error would end, and nobody comes to wake it.
+    fn check(&self) -> Poll<io::Result<()>> {
         if self.gate.pass() {
-            Ok(())
-        } else {
-            Err(io::Error::new(io::ErrorKind::BrokenPipe, "the request was given up before its first byte"))
+            return Poll::Ready(Ok(()));
         }
+        if self.gate.state.load(Ordering::Acquire) == SEALED {
+            return Poll::Pending;
+        }
+        let error = io::Error::new(io::ErrorKind::BrokenPipe, "the request was given up before its first byte");
+        Poll::Ready(Err(error))
     }
 }
 
@@ -135,7 +148,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check()?;
+        std::task::ready!(self.check())?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -144,7 +157,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        std::task::ready!(self.check())?;
         small_write::poll_write(Pin::new(&mut self.stream), cx, bufs)
     }
 

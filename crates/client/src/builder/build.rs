@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::RandomState;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use handover_core::health::{CircuitParts, CircuitPolicy, Election};
@@ -49,7 +50,8 @@ impl ClientBuilder {
         let (default_headers, redirects) = (std::mem::take(&mut self.headers), self.redirects);
         let shared = self.shared(policy, urls, &scopes, proxies, trusted);
         let engine = Arc::new(Engine { shared: Arc::new(shared), carrier });
-        Ok(Client::new(Inner { engine, default_headers, prober: Prober::new(probe), redirects }))
+        let prober = Prober::new(probe, default_headers.clone());
+        Ok(Client::new(Inner { engine, default_headers, prober, redirects }))
     }
 
     pub(super) fn shared(
@@ -83,6 +85,7 @@ impl ClientBuilder {
             request_id_header: self.request_id_header.unwrap_or(default_id),
             observers: self.observers,
             found: Mutex::default(),
+            next_scope: AtomicU32::new(u32::try_from(scopes.len()).unwrap_or(u32::MAX / 2)),
             seeds,
             failback_grace: self.failback.parts().grace,
             policy,
@@ -91,6 +94,11 @@ impl ClientBuilder {
 
     pub(super) fn take_policy(&mut self) -> Policy {
         match Policy::try_new(self.policy) {
+            Ok(policy) if policy.order() == Order::Affine => {
+                let why = "order: a client knows no session keys to be affine to; sticky stays with the endpoint that served last";
+                self.problems.push(why.to_owned());
+                policy
+            }
             Ok(policy) => policy,
             Err(error) => {
                 self.problems.push(error.to_string());

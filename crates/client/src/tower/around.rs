@@ -146,5 +146,5 @@ fn of_error(told: TransportFailure, error: BoxError) -> ExchangeError {
 }
 
 fn failed((stage, sent): Point, fault: Fault, text: String) -> ExchangeError {
-    ExchangeError { stage, fault, sent, errno: None, written_bytes: 0, text, client: None }
+    ExchangeError { stage, fault, sent, errno: None, written_bytes: 0, text, client: None, is_connection_alive: false }
 }

@@ -43,7 +43,7 @@ impl<C: Carrier> Trip<'_, C> {
     async fn redial(&mut self, attempt: u32, head_by: Option<Duration>) -> Result<Ready<C::Conn>, DialError> {
         let connect_by = self.now().saturating_add(self.engine.shared.policy.connect_timeout());
         let by = self.at(head_by.map_or(connect_by, |head_by| head_by.min(connect_by)));
-        let endpoint = Arc::clone(&self.tried[attempt as usize - 1]);
+        let endpoint = Arc::clone(self.tried[attempt as usize - 1].endpoint());
         let wanted = if self.call.is_upgrade { Wanted::Switchable } else { Wanted::Careful };
         self.dials.start(&self.engine.carrier, attempt, endpoint, wanted, by, head_by);
         self.dials.next(None).await.expect("one dial was started").result
@@ -56,7 +56,7 @@ impl<C: Carrier> Trip<'_, C> {
         head_by: Option<Duration>,
     ) -> Result<Response<AnswerBody>, ExchangeError> {
         let shared = &self.engine.shared;
-        let endpoint = Arc::clone(&self.tried[attempt as usize - 1]);
+        let endpoint = Arc::clone(self.tried[attempt as usize - 1].endpoint());
         let request = match self.call.request(shared, &endpoint) {
             Ok(request) => request,
             Err(why) => return Err(unsendable(why)),
@@ -99,8 +99,12 @@ impl<C: Carrier> Trip<'_, C> {
         let retry_after = reading::retry_after(response.headers(), cap, std::time::SystemTime::now());
         let body = self.call.body.left();
         let verdict = self.finished(attempt, Outcome::Answered { status, retry_after, body });
+        let goes_on = matches!(verdict, Verdict::TryNext(_));
+        if goes_on {
+            response.body().give_request_up();
+        }
         self.held = Some(Held { response, attempt });
-        !matches!(verdict, Verdict::TryNext(_))
+        !goes_on
     }
 
     /// An exchange failed; true if that ended the session.

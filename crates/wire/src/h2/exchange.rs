@@ -172,6 +172,7 @@ where
             written_bytes: if sent == Sent::No { 0 } else { written },
             text: over.text,
             client,
+            is_connection_alive: false,
         }
     }
 
@@ -255,5 +256,14 @@ fn cancelled(text: &str) -> Over {
 /// Nothing of the request was handed to the connection.
 pub(super) fn unsent(over: Over) -> ExchangeError {
     let Over { fault, errno, text } = over;
-    ExchangeError { stage: Stage::Send, fault, sent: Sent::No, errno, written_bytes: 0, text, client: None }
+    ExchangeError {
+        stage: Stage::Send,
+        fault,
+        sent: Sent::No,
+        errno,
+        written_bytes: 0,
+        text,
+        client: None,
+        is_connection_alive: false,
+    }
 }
