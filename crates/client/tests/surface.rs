@@ -81,11 +81,12 @@ async fn fields_arrive_as_they_were_given_and_the_requests_own_win() {
             ("x-added", vec!["1", "2"]),
             ("user-agent", vec!["tests/1"]),
             ("host", vec![host.as_str()]),
+            ("accept-encoding", vec!["zstd, br, gzip"]),
         ] {
             assert_eq!(head.all(name), expected, "{name}");
         }
         // Nothing that nobody asked for.
-        assert_eq!(head.headers.len(), 8, "{:?}", head.headers);
+        assert_eq!(head.headers.len(), 9, "{:?}", head.headers);
         client.get("/").header("host", "other.example").send().await.expect("answered");
         assert_eq!(origin.requests()[1].head.all("host"), ["other.example"]);
         client.get("/").header("user-agent", "own").send().await.expect("answered");
