@@ -153,7 +153,7 @@ impl ClientBuilder {
     }
 
     /// When an endpoint that fails gets no traffic, and how it is tried again; `None` for no such memory, not even of
-    /// `Retry-After`. Default: where the order is [`Order::Priority`], failures shed nobody, so that a first endpoint that is
+    /// `Retry-After`. Default: where the order is [`Order::Priority`](handover_core::Order::Priority), failures shed nobody, so that a first endpoint that is
     /// back serves the very next request (a dead one costs each request a refused dial or `dial_stagger`), and `Retry-After`
     /// is obeyed; [`CircuitPolicy::default`] elsewhere.
     pub fn circuit(mut self, circuit: Option<CircuitPolicy>) -> Self {

@@ -1,5 +1,10 @@
 //! `handover check`: the connection test, for people and for programs.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments on flags are their help texts, where brackets mean optional"
+)]
+
 use std::io::Write as _;
 
 use clap::Args;

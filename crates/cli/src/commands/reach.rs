@@ -4,6 +4,11 @@
 //! Values are taken as text and checked here, so that all that is wrong with a command line is told at once and before
 //! anything is sent. A value that may be a secret is never repeated.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments on flags are their help texts, where brackets mean optional"
+)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

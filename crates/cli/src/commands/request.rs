@@ -1,5 +1,10 @@
 //! `handover request`: one request with failover, its answer on stdout and its attempts on stderr.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments on flags are their help texts, where brackets mean optional"
+)]
+
 mod data;
 mod prepare;
 mod report;
