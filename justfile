@@ -16,6 +16,7 @@ test:
 bench:
     cargo bench -p handover-core --bench session
     cargo bench -p handover-gateway --bench log_writer
+    cargo bench -p handover-client --bench overhead
 
 # The documentation of the crates, and the page that is generated from the table of keys
 docs:

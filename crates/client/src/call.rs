@@ -72,6 +72,18 @@ impl Call {
         }
     }
 
+    /// Adds the fields that the request does not have itself.
+    pub(crate) fn add_missing(&mut self, defaults: &HeaderMap) {
+        for name in defaults.keys() {
+            if self.headers.contains_key(name) {
+                continue;
+            }
+            for value in defaults.get_all(name) {
+                self.headers.append(name.clone(), value.clone());
+            }
+        }
+    }
+
     /// The request as it is sent to this endpoint. The body is the same in every attempt, and so are the fields, except
     /// that credentials stay at home where the endpoint is not trusted with them.
     pub(crate) fn request(&self, shared: &Shared, endpoint: &Endpoint) -> Result<Request<SentBody>, String> {

@@ -185,7 +185,7 @@ impl Client {
     /// Dropping the future closes every connection that it opened.
     pub async fn check(&self, check: &Check, mut over: impl FnMut(&CheckedEndpoint)) -> Result<CheckReport, Error> {
         let mut call = Call::new(Method::GET, path_and_query(&check.path)?);
-        self.add_default_headers(&mut call.headers);
+        call.add_missing(self.default_headers());
         let engine = &**self.engine();
         let endpoints = engine.shared.set.endpoints();
         if endpoints.iter().any(|endpoint| endpoint.route.needs_certificates()) {

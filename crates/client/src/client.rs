@@ -96,21 +96,13 @@ impl Client {
         &self.0.engine
     }
 
-    /// Adds what the request does not say itself.
-    pub(crate) fn add_default_headers(&self, headers: &mut HeaderMap) {
-        for name in self.0.default_headers.keys() {
-            if headers.contains_key(name) {
-                continue;
-            }
-            for value in self.0.default_headers.get_all(name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
+    pub(crate) fn default_headers(&self) -> &HeaderMap {
+        &self.0.default_headers
     }
 
     pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         self.0.prober.wake(&self.0.engine);
-        self.add_default_headers(&mut call.headers);
+        call.add_missing(&self.0.default_headers);
         self.0.engine.shared.stamp(&mut call);
         #[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
         if !call.is_upgrade {

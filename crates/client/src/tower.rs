@@ -166,11 +166,7 @@ where
             options.apply(&mut call);
         }
         call.headers = head.headers;
-        for name in self.default_headers.keys().filter(|name| !call.headers.contains_key(*name)).collect::<Vec<_>>() {
-            for value in self.default_headers.get_all(name) {
-                call.headers.append(name.clone(), value.clone());
-            }
-        }
+        call.add_missing(&self.default_headers);
         call.keyed = call.headers.contains_key(IDEMPOTENCY_KEY);
         // Decoding is for layers of its own.
         call.decodes = false;
