@@ -145,8 +145,9 @@ impl ClientBuilder {
         self
     }
 
-    /// What guards against retry storms: one budget over all further attempts and hedged dials of the client. `None`
-    /// switches it off. Default: [`TokenBucket::default`].
+    /// What guards against retry storms: one budget over all attempts of the client that may repeat what an endpoint has
+    /// had to do already, and all hedged dials. Going on from an endpoint that was never handed the request is free.
+    /// `None` switches it off. Default: [`TokenBucket::default`].
     pub fn budget(mut self, budget: Option<TokenBucket>) -> Self {
         self.budget = budget;
         self

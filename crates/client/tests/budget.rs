@@ -1,11 +1,12 @@
-//! What is not spent and not held against anybody: being offline, and the budget of further attempts and hedged dials.
+//! What is not spent and not held against anybody: being offline, an endpoint that is dead, and the budget of repeats and
+//! hedged dials.
 
 use std::time::Duration;
 
 use handover_client::{
     CircuitParts, CircuitPolicy, CircuitState, Client, ClientBuilder, Fault, Policy, Reason, TokenBucket, Verdict,
 };
-use handover_testkit::{Act, Answer, BlackholePort, Origin, bounded};
+use handover_testkit::{Act, Answer, BlackholePort, DeadPort, Origin, bounded};
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -79,11 +80,41 @@ async fn one_budget_pays_for_repeats_and_for_hedges() {
         // One hedge away from the hole, one repeat behind the 500.
         let answer = client.get("/").send().await.expect("answered");
         assert_eq!((answer.status().as_u16(), client.budget_available()), (200, Some(0)));
-        // No hedge any more.
+        // No hedge any more, and no time for what would follow the dial.
         let error = client.get("/").timeout(ms(600)).send().await.expect_err("nothing but the hole");
         let record = error.record().expect("tried").core();
         assert_eq!((record.attempts.iter().count(), record.hedges_refused), (1, 1), "{error}");
         assert_eq!((failing.request_count(), good.request_count()), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_first_endpoint_takes_nothing_from_the_budget() {
+    bounded(async {
+        let (dead, good) = (DeadPort::new(), Origin::answering("yes").await);
+        let budget = TokenBucket::try_new(0, 0, Duration::from_secs(10)).expect("valid");
+        let client =
+            builder([format!("http://{}", dead.addr()), good.url()]).budget(Some(budget)).build().expect("valid");
+        for _ in 0..30 {
+            let answer = client.get("/").send().await.expect("answered by the second");
+            assert_eq!((answer.status().as_u16(), answer.record().attempts().count()), (200, 2));
+        }
+        assert_eq!((good.request_count(), client.budget_available()), (30, Some(0)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hedge_that_the_budget_refuses_ends_no_request() {
+    bounded(async {
+        let (hole, good) = (BlackholePort::new().await, Origin::answering("yes").await);
+        let budget = TokenBucket::try_new(0, 0, Duration::from_secs(10)).expect("valid");
+        let client = builder([format!("http://{}", hole.addr()), good.url()]).budget(Some(budget));
+        let client = client.connect_timeout(ms(600)).build().expect("valid");
+        let answer = client.get("/").send().await.expect("answered when the dial has been given up");
+        let record = answer.record().core();
+        assert_eq!((answer.status().as_u16(), record.attempts.len(), record.hedges_refused), (200, 2, 1));
     })
     .await;
 }

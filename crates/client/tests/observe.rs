@@ -246,16 +246,19 @@ mod figures {
     fn figures_tell_of_requests_attempts_failovers_and_the_budget() {
         let counts = Counts::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let names = metrics::with_local_recorder(&counts, || runtime.block_on(bounded(two_requests())));
-        let (dead, origin) = names;
+        let names = metrics::with_local_recorder(&counts, || runtime.block_on(bounded(three_requests())));
+        let [dead, failing, origin] = names;
         let all = counts.all();
         for (name, count) in [
             ("requests_total{method=POST,template=/{key},fate=answered}".to_owned(), 1),
             ("requests_total{method=_OTHER,template=,fate=not_sent}".to_owned(), 1),
-            (format!("attempts_total{{endpoint={dead},result=refused,sent=no}}"), 2),
+            ("requests_total{method=GET,template=,fate=answered}".to_owned(), 1),
+            (format!("attempts_total{{endpoint={dead},result=refused,sent=no}}"), 3),
+            (format!("attempts_total{{endpoint={failing},result=503,sent=yes}}"), 2),
             (format!("attempts_total{{endpoint={origin},result=200,sent=yes}}"), 1),
-            (format!("failovers_total{{method=POST,from={dead},to={origin}}}"), 1),
-            (format!("not_sent_total{{endpoint={dead},stage=dial}}"), 2),
+            (format!("failovers_total{{method=POST,from={dead},to={failing}}}"), 1),
+            (format!("failovers_total{{method=POST,from={failing},to={origin}}}"), 1),
+            (format!("not_sent_total{{endpoint={dead},stage=dial}}"), 3),
             ("budget_refusals_total{}".to_owned(), 1),
             ("budget_available{}".to_owned(), 0.0_f64.to_bits()),
         ] {
@@ -263,15 +266,17 @@ mod figures {
         }
     }
 
-    /// One that fails over with all that the budget has, and one for which nothing is left.
-    async fn two_requests() -> (String, String) {
+    /// One that fails over with all that the budget has, one for which nothing is left, and one that does not fail over.
+    async fn three_requests() -> [String; 3] {
         let (dead, origin) = (DeadPort::new(), Origin::answering("hello").await);
-        let names = (format!("http://{}", dead.addr()), origin.url());
+        let failing = Origin::scripted(|_| Act::Answer(Answer::status(503, "no"))).await;
+        let names = [format!("http://{}", dead.addr()), failing.url(), origin.url()];
         let budget = TokenBucket::try_new(0, 1, Duration::from_secs(1)).expect("valid");
-        let client = builder([&names.0, &names.1]).budget(Some(budget)).build().expect("valid");
+        let client = builder(&names).budget(Some(budget)).build().expect("valid");
         client.post("/x").path_template("/{key}").send().await.expect("answered");
+        assert_eq!(client.get("/x").send().await.expect("the budget is empty").status(), 503);
         let odd = http::Method::from_bytes(b"ODD").expect("a token");
-        client.request(odd, "/x").send().await.expect_err("the budget is empty");
+        client.request(odd, "/x").no_failover().send().await.expect_err("the first one is dead");
         names
     }
 }

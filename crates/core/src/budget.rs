@@ -1,7 +1,9 @@
 //! What keeps failover from multiplying load: further attempts are paid for out of a budget.
 //!
 //! When every endpoint is in trouble, each request that is tried three times makes the trouble three times as large. A
-//! budget over all requests bounds that: the first attempt is always free, and further ones may be only a share of them.
+//! budget over all requests bounds that: the first attempt is always free, and those that repeat what may have been asked
+//! already, or dial beside another dial, may be only a share of them. To go on to another endpoint from one that was never
+//! handed the request is free too, as it multiplies nothing.
 
 mod bucket;
 pub use bucket::{TokenBucket, Withdrawals};

@@ -4,6 +4,11 @@
 //! who left, a target that is forbidden, a body that is gone. Then the proof: what may have been sent is repeated only as
 //! the policy's [`Replay`] allows, or as the server's own answer does. Only then whether attempts, endpoints and time are
 //! left, and the budget last, so that nothing is taken from it in vain.
+//!
+//! The budget guards against load that is multiplied, so it is asked only where there may have been any: see
+//! [`Failure::is_before_send`](crate::Failure::is_before_send). To ask it for every further attempt was rejected, because
+//! then a first endpoint that is dead takes a token from each request, and with the last token failover ends although the
+//! second endpoint is well.
 
 use std::time::Duration;
 
@@ -33,7 +38,9 @@ pub struct Spent {
 /// Says of a finished attempt whether its answer stands, the request goes on, or it has failed.
 ///
 /// Total and without effects except on the budget, which is asked at most once, last, and only if all else allows a
-/// further attempt. An attempt that was answered never gets `Stop`: if it cannot be repeated its answer stands.
+/// further attempt and that attempt may add to what an endpoint has to do already: behind an answer, behind a failure with
+/// the request handed to a connection, and on the way to an endpoint that was tried before. An attempt that was answered
+/// never gets `Stop`: if it cannot be repeated its answer stands.
 ///
 /// ```
 /// use handover_core::{Facts, Failure, Fault, Outcome, Policy, Reason, Sent, Spent, Stage, Unlimited, Verdict, decide};
@@ -83,9 +90,7 @@ pub fn decide(policy: &Policy, facts: &Facts, outcome: &Outcome, spent: &Spent, 
     if !is_enough_time(policy, facts, spent.now.saturating_add(spent.delay)) {
         return end(Reason::DeadlineTooShort);
     }
-    // What failed on this machine put no load on anybody, and being offline must not use up what others need.
-    let is_free = matches!(outcome, Outcome::Failed(failure) if failure.is_local());
-    if !is_free && !budget.try_take() {
+    if !is_free(outcome, spent) && !budget.try_take() {
         return end(Reason::BudgetEmpty);
     }
     Verdict::TryNext(allowed_by)
@@ -138,6 +143,16 @@ fn somewhere(policy: &Policy, facts: &Facts, spent: &Spent, allowed_by: Reason) 
         _ if policy.same_endpoint_again() && !matches!(allowed_by, Reason::Pinned) => Ok(allowed_by),
         _ if spent.outside && is_kept_by_its_key(policy, facts) => Err(Reason::OutsideScope),
         _ => Err(Reason::EndpointsExhausted),
+    }
+}
+
+/// Whether a further attempt adds nothing to what any endpoint has to do, so that the budget need not pay for it.
+const fn is_free(outcome: &Outcome, spent: &Spent) -> bool {
+    match outcome {
+        Outcome::Answered { .. } => false,
+        // No endpoint had the request, and the next one has not even been dialled: nobody is asked twice. What failed on
+        // this machine is free also on the way to one that was tried, as being offline must not use up what others need.
+        Outcome::Failed(failure) => failure.is_local() || (spent.untried && failure.is_before_send()),
     }
 }
 

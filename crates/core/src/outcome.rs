@@ -269,6 +269,17 @@ impl Failure {
         Self { stage, fault, sent: Sent::No, body: BodyLeft::Whole }
     }
 
+    /// Whether the request had not been handed to a connection yet, so that no endpoint has had any of it to do: one that
+    /// refuses a connection, or does not take it, has had no request.
+    ///
+    /// A connection that broke with the request in its hands counts as more than that, also where it is proven that not
+    /// one byte had left: the endpoint had accepted it.
+    #[must_use]
+    pub const fn is_before_send(&self) -> bool {
+        matches!(self.sent, Sent::No)
+            && matches!(self.stage, Stage::Resolve | Stage::Dial | Stage::ProxyHandshake | Stage::Tls)
+    }
+
     /// Whether it failed on this machine or right beside it, so that no endpoint had any load of it: no name, no route, no
     /// descriptor. A refused connection is not among these, as it proves that the other side was reached.
     #[must_use]

@@ -115,7 +115,8 @@ pub struct AttemptRecord {
     pub outcome: Outcome,
     /// What the verdict saw besides the outcome.
     pub spent: Spent,
-    /// What the budget answered when the verdict asked; `None` if it was not asked.
+    /// What the budget answered when the verdict asked; `None` if it was not asked, because there was no further attempt
+    /// or it was free.
     pub budget: Option<bool>,
     /// What was said of it.
     pub verdict: Verdict,

@@ -91,17 +91,18 @@ fn rows() -> Vec<Row> {
     let answered = |status, body| Outcome::Answered { status, retry_after: None, body };
     let failed = |stage, fault, sent, body| Outcome::Failed(Failure { stage, fault, sent, body });
     let refused = failed(Stage::Dial, Fault::Refused, Sent::No, Whole);
+    let unsent = failed(Stage::Send, Fault::Closed, Sent::No, Whole);
+    let unwelcome = answered(UNWELCOME, Whole);
     let left = Spent { attempts: 1, untried: true, ..Spent::default() };
     let beside = Spent { in_flight: true, ..left };
     let plain = Facts::default();
     let keyed = Facts { keyed: true, ..plain };
     let nowhere = Spent { untried: false, ..left };
     let maybe = failed(Stage::Send, Fault::Reset, Sent::Maybe, Whole);
-    let offline = failed(Stage::Resolve, Fault::Dns, Sent::No, Whole);
     let row = |what, outcome, spent| Row { what, outcome, spent, facts: plain, is_budget_empty: false };
     vec![
         row("answered, a status the policy takes", answered(200, Whole), left),
-        row("answered, a status to try again on", answered(UNWELCOME, Whole), left),
+        row("answered, a status to try again on", unwelcome, left),
         row("the same, body already read", answered(UNWELCOME, Consumed), left),
         row("answered, a status that disclaims the request", answered(DISCLAIMED, Whole), left),
         row("421 or 425, all endpoints tried", answered(DISCLAIMED, Whole), Spent { once_more: true, ..nowhere }),
@@ -136,7 +137,9 @@ fn rows() -> Vec<Row> {
             ..row("maybe sent, keyed, its key not known at what is left", maybe, Spent { outside: true, ..nowhere })
         },
         row("nothing sent, no time left", refused, Spent { now: DEADLINE, ..left }),
-        Row { is_budget_empty: true, ..row("nothing sent, budget empty", refused, left) },
-        Row { is_budget_empty: true, ..row("the same, failed on this machine", offline, left) },
+        Row { is_budget_empty: true, ..row("answered, a status to try again on, budget empty", unwelcome, left) },
+        Row { is_budget_empty: true, ..row("maybe sent, budget empty", maybe, left) },
+        Row { is_budget_empty: true, ..row("nothing sent, handed to a connection, budget empty", unsent, left) },
+        Row { is_budget_empty: true, ..row("nothing sent, no connection had it, budget empty", refused, left) },
     ]
 }

@@ -114,8 +114,11 @@ fn a_changed_end_is_noticed() {
     differs(&with(0, |attempt| attempt.outcome = Outcome::Failed(maybe)), "verdict");
     differs(&with(0, |attempt| attempt.verdict = Verdict::Stop(Reason::NotSent)), "verdict");
     differs(&with(0, |attempt| attempt.verdict = Verdict::TryNext(Reason::InFlight)), "verdict");
-    differs(&with(0, |attempt| attempt.budget = None), "budget");
-    differs(&with(0, |attempt| attempt.budget = Some(false)), "verdict");
+    // The first one's dial was refused, which costs nothing; rows of when it did are told apart by that.
+    differs(&with(0, |attempt| attempt.budget = Some(true)), "budget");
+    differs(&with(0, |attempt| attempt.budget = Some(false)), "budget");
+    differs(&with(2, |attempt| attempt.budget = None), "budget");
+    differs(&with(2, |attempt| attempt.budget = Some(false)), "verdict");
     differs(&with(3, |attempt| attempt.budget = Some(true)), "budget");
     differs(&with(0, |attempt| attempt.spent.attempts = 4), "spent");
     differs(&with(0, |attempt| attempt.spent.untried = false), "spent");

@@ -135,7 +135,7 @@ pub struct PlatformConfig {
     pub name: String,
     /// How far failover goes on it.
     pub policy: Policy,
-    /// Percentage of requests that may be attempted again, over the whole platform; `None` is no budget.
+    /// Percentage of requests that may be repeated or dialled twice at once, over the whole platform; `None` is no budget.
     pub retry_budget_percent: Option<u32>,
     /// What a node's tag must match, all of them. Empty when the platform takes the nodes it has by default.
     pub tag_filters: Vec<Regex>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handover_client::{
-    Ask, BoxFuture, Discover, DiscoverError, Http2, Policy, Reason, RequestOptions, TokenBucket, Verdict,
+    Ask, BoxFuture, Discover, DiscoverError, Http2, Policy, Reason, Record, RequestOptions, TokenBucket, Verdict,
 };
 use handover_testkit::{Act, Answer, DeadPort, Origin, bounded};
 use http::Request;
@@ -28,17 +28,18 @@ fn settings_of_connections_are_refused_all_at_once() {
 #[tokio::test]
 async fn services_of_one_layer_share_the_budget() {
     bounded(async {
-        let (dead, origin) = (DeadPort::new(), Origin::answering("hello").await);
-        let endpoints = [format!("http://{}", dead.addr()), origin.url()];
+        let failing = Origin::scripted(|_| Act::Answer(Answer::status(503, "no"))).await;
+        let good = Origin::answering("hello").await;
+        let endpoints = [failing.url(), good.url()];
         let builder =
             builder(endpoints).budget(Some(TokenBucket::try_new(0, 1, Duration::from_secs(1)).expect("valid")));
         let layer = builder.layer().expect("valid").evidence(connect_errors());
         let (mut one, mut other) = (layer.layer(Plain), layer.layer(Plain));
-        one.call(post("/")).await.expect("the one token pays for the second attempt");
-        assert_eq!(other.budget_available(), Some(0));
-        let error = other.call(post("/")).await.expect_err("the budget is empty");
-        let verdict = error.record().and_then(|record| record.verdict());
-        assert_eq!(verdict, Some(Verdict::Stop(Reason::BudgetEmpty)), "{error}");
+        let answer = one.call(post("/")).await.expect("the one token pays for the second attempt");
+        assert_eq!((answer.status().as_u16(), other.budget_available()), (200, Some(0)));
+        let answer = other.call(post("/")).await.expect("the 503, as the budget is empty");
+        let verdict = answer.extensions().get::<Record>().and_then(Record::verdict);
+        assert_eq!((answer.status().as_u16(), verdict), (503, Some(Verdict::Done(Reason::BudgetEmpty))));
     })
     .await;
 }

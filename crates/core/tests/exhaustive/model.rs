@@ -98,6 +98,9 @@ pub(crate) struct Model {
     pub(crate) discoveries: u32,
     pub(crate) refreshes: u32,
     pub(crate) found_nothing: bool,
+    /// What the budget must have granted: one for each hedged dial, and one for each verdict whose further attempt may
+    /// repeat what an endpoint has had to do.
+    owed: u32,
 }
 
 impl Model {
@@ -112,6 +115,7 @@ impl Model {
             discoveries: 0,
             refreshes: 0,
             found_nothing: false,
+            owed: 0,
         }
     }
 
@@ -154,6 +158,7 @@ impl Model {
             assert!(deadline.saturating_sub(now) >= policy.min_deadline(), "too late to begin\n{self:#?}");
         }
         if hedged {
+            self.owed += 1;
             self.check_hedge(now);
         } else {
             assert!(self.in_flight().is_empty(), "not a hedged dial, but beside another attempt\n{self:#?}");
@@ -206,6 +211,7 @@ impl Model {
             self.forbidden = Some(outcome);
         }
         let next = leave.and_then(|reason| self.next_reason(reason, &ended, verdict, budget));
+        self.owed += u32::from(next.is_some() && self.in_flight().is_empty() && !self.is_free(&outcome));
         match next {
             Some(reason) => assert_eq!(verdict, Verdict::TryNext(reason), "{self:#?}"),
             None => assert!(verdict.is_final(), "{verdict:?}\n{self:#?}"),
@@ -230,9 +236,7 @@ impl Model {
     /// The walk has come to an end, or as far as it goes.
     pub(crate) fn is_over(&self, record: &Record, budget: &Takes) {
         let Case { policy, places, .. } = self.case;
-        let free =
-            self.seen.iter().filter(|seen| seen.ended.is_some_and(|(_, outcome)| rules::is_local(&outcome))).count();
-        assert!(self.seen.len() <= 1 + free + budget.granted as usize, "an attempt that nobody paid for\n{self:#?}");
+        assert_eq!(budget.granted, self.owed, "not what the further attempts cost\n{self:#?}");
         if let Err(difference) = replay(&policy, record) {
             panic!("{difference}\n{record:#?}");
         }

@@ -31,7 +31,7 @@ const fn failed(stage: Stage, fault: Fault, sent: Sent, body: handover_core::Bod
     Outcome::Failed(Failure { stage, fault, sent, body })
 }
 
-const WHOLE: [Outcome; 13] = [
+const WHOLE: [Outcome; 14] = [
     answered(200, None, Whole),
     answered(404, None, Consumed),
     answered(UNWELCOME, None, Whole),
@@ -41,6 +41,7 @@ const WHOLE: [Outcome; 13] = [
     failed(Stage::Dial, Fault::Refused, Sent::No, Whole),
     failed(Stage::Send, Fault::Reset, Sent::Maybe, Whole),
     failed(Stage::AwaitHead, Fault::Timeout, Sent::Yes, Whole),
+    failed(Stage::Send, Fault::Closed, Sent::No, Whole),
     failed(Stage::Send, Fault::Closed, Sent::No, Consumed),
     failed(Stage::Dial, Fault::Cancelled, Sent::No, Whole),
     failed(Stage::Dial, Fault::Denied, Sent::No, Whole),

@@ -130,14 +130,40 @@ fn another_dial_under_way_carries_the_request_on_whatever_is_used_up() {
 
 #[test]
 fn the_budget_is_asked_last_and_only_once() {
-    let refused = outcome("refused at dial sent no");
+    let unsent = outcome("closed at send sent no");
     let maybe = outcome("reset at send sent maybe");
     let policy = Policy::try_new(parts()).expect("valid");
     let mut tokens = Tokens(1);
     let mut say = |outcome, spent| decide(&policy, &Facts::default(), &outcome, &spent, &mut tokens).to_string();
     assert_eq!(say(maybe, LEFT), "stop(maybe_sent)");
-    assert_eq!(say(refused, Spent { attempts: 3, ..LEFT }), "stop(attempts_exhausted)");
-    assert_eq!(say(refused, Spent { in_flight: true, ..LEFT }), "try_next(in_flight)");
-    assert_eq!(say(refused, LEFT), "try_next(not_sent)", "the token was still there");
-    assert_eq!(say(refused, LEFT), "stop(budget_empty)");
+    assert_eq!(say(unsent, Spent { attempts: 3, ..LEFT }), "stop(attempts_exhausted)");
+    assert_eq!(say(unsent, Spent { in_flight: true, ..LEFT }), "try_next(in_flight)");
+    assert_eq!(say(unsent, LEFT), "try_next(not_sent)", "the token was still there");
+    assert_eq!(say(unsent, LEFT), "stop(budget_empty)");
+}
+
+#[test]
+fn the_budget_is_not_asked_where_no_endpoint_was_handed_the_request() {
+    let parts = PolicyParts { replay: Replay::Always, same_endpoint_again: true, ..parts() };
+    let policy = Policy::try_new(parts).expect("valid");
+    let say = |what, spent| decide(&policy, &Facts::default(), &outcome(what), &spent, &mut Tokens(0)).to_string();
+    let again = Spent { untried: false, ..LEFT };
+    for (what, to_untried, to_tried) in [
+        ("refused at dial sent no", "try_next(not_sent)", "stop(budget_empty)"),
+        ("timeout at dial sent no", "try_next(not_sent)", "stop(budget_empty)"),
+        ("dns at resolve sent no", "try_next(not_sent)", "try_next(not_sent)"),
+        ("unreachable at dial sent no", "try_next(not_sent)", "try_next(not_sent)"),
+        ("local at dial sent no", "try_next(not_sent)", "try_next(not_sent)"),
+        ("proxy_refused at proxy_handshake sent no", "try_next(not_sent)", "stop(budget_empty)"),
+        ("status(502) at proxy_handshake sent no", "try_next(not_sent)", "stop(budget_empty)"),
+        ("tls at tls sent no", "try_next(not_sent)", "stop(budget_empty)"),
+        ("closed at send sent no", "stop(budget_empty)", "stop(budget_empty)"),
+        ("timeout at await_head sent no", "stop(budget_empty)", "stop(budget_empty)"),
+        ("reset at send sent maybe", "stop(budget_empty)", "stop(budget_empty)"),
+        ("timeout at await_head sent yes", "stop(budget_empty)", "stop(budget_empty)"),
+        ("answered 503", "done(budget_empty)", "done(budget_empty)"),
+        ("answered 200", "done(answered)", "done(answered)"),
+    ] {
+        assert_eq!((say(what, LEFT), say(what, again)), (to_untried.to_owned(), to_tried.to_owned()), "{what}");
+    }
 }

@@ -108,7 +108,7 @@ fn one_attempt_means_no_machinery_at_all() {
 }
 
 #[test]
-fn an_empty_budget_allows_neither_a_hedge_nor_a_further_attempt() {
+fn an_empty_budget_allows_no_hedge_but_what_follows_a_dial_that_failed() {
     tell_with(
         parts(),
         Facts::default(),
@@ -117,8 +117,27 @@ fn an_empty_budget_allows_neither_a_hedge_nor_a_further_attempt() {
         "0 poll -> try 1 at 0, connect by 3000
          250 poll -> await
          251 poll -> await
-         300 finished 1 timeout -> stop(budget_empty)",
+         3000 finished 1 timeout -> try_next(not_sent)
+         3000 poll -> try 2 at 1, connect by 6000
+         3300 poll -> await
+         3400 connected 2
+         3500 finished 2 answered 200 -> done(answered)",
     );
+}
+
+#[test]
+fn an_empty_budget_ends_what_an_endpoint_has_had_to_do() {
+    let always = PolicyParts { replay: Replay::Always, ..parts() };
+    for (outcome, verdict) in [("answered 503", "done(budget_empty)"), ("reset sent maybe", "stop(budget_empty)")] {
+        let story = format!(
+            "0 poll -> try 1 at 0, connect by 3000
+             1 finished 1 refused -> try_next(not_sent)
+             1 poll -> try 2 at 1, connect by 3001
+             1 connected 2
+             2 finished 2 {outcome} -> {verdict}"
+        );
+        tell_with(always, Facts::default(), &Costs(vec![Some(1); 4]), Tokens(0), &story);
+    }
 }
 
 #[test]

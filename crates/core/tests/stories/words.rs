@@ -241,8 +241,10 @@ fn what_failed_on_this_machine_takes_nothing_from_the_budget() {
          3 poll -> try 4 at 3, connect by 3003
          4 finished 4 refused -> try_next(not_sent)
          4 poll -> try 5 at 4, connect by 3004
-         5 finished 5 refused -> stop(budget_empty)
-         5 outcome -> not_sent of 5",
+         5 finished 5 closed at send -> try_next(not_sent)
+         5 poll -> try 6 at 5, connect by 3005
+         6 finished 6 dns at resolve -> stop(endpoints_exhausted)
+         6 outcome -> not_sent of 6",
     );
 }
 

@@ -15,18 +15,6 @@ pub(crate) const PINNED: u16 = 451;
 /// A status that says that a request with the same key is under way.
 pub(crate) const IN_PROGRESS: u16 = 409;
 
-/// What failed before any endpoint could have noticed.
-pub(crate) fn is_local(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Failed(failure) => {
-            failure.sent == Sent::No
-                && failure.stage < Stage::ProxyHandshake
-                && matches!(failure.fault, Fault::Dns | Fault::Unreachable | Fault::Local)
-        }
-        Outcome::Answered { .. } => false,
-    }
-}
-
 impl Model {
     /// What the server said of the request besides its status, if the policy listens to it.
     fn word(&self, outcome: &Outcome) -> Option<Reason> {
@@ -105,7 +93,7 @@ impl Model {
         match verdict.reason() {
             // How long the wait would have been is the core's secret; that it is told from the time left, its reason.
             Reason::DeadlineTooShort => assert!(policy.deadline().is_some(), "{self:#?}"),
-            Reason::BudgetEmpty => assert!(budget.left == 0 && !is_local(&outcome), "{self:#?}"),
+            Reason::BudgetEmpty => assert!(budget.left == 0 && !self.is_free(&outcome), "{self:#?}"),
             _ => return Some(reason),
         }
         None
@@ -115,7 +103,7 @@ impl Model {
     fn somewhere(&self, leave: Reason, ended: &Seen) -> Option<Reason> {
         let policy = &self.case.policy;
         let may_refresh = leave == Reason::Pinned && policy.discover() && self.refreshes == 0;
-        let is_open = self.open(&self.known).0 > 0 || self.may_discover() || may_refresh;
+        let is_open = self.is_any_new() || may_refresh;
         match leave {
             Reason::InProgress => Some(leave),
             _ if is_open => Some(leave),
@@ -123,6 +111,20 @@ impl Model {
             Reason::Pinned => None,
             _ => policy.same_endpoint_again().then_some(leave),
         }
+    }
+
+    /// Whether a further attempt behind this outcome costs nothing: no endpoint was handed the request and the next one
+    /// is new to it, or the failure was on this machine.
+    pub(super) fn is_free(&self, outcome: &Outcome) -> bool {
+        let Outcome::Failed(failure) = outcome else { return false };
+        let is_offline = matches!(failure.fault, Fault::Dns | Fault::Unreachable | Fault::Local);
+        let is_near = is_offline && failure.stage < Stage::ProxyHandshake;
+        failure.sent == Sent::No && failure.stage < Stage::Send && (self.is_any_new() || is_near)
+    }
+
+    /// Whether an untried endpoint is there for the request, or may be found, as far as a verdict can know.
+    fn is_any_new(&self) -> bool {
+        self.open(&self.known).0 > 0 || self.may_discover()
     }
 
     fn may_discover(&self) -> bool {

@@ -283,8 +283,9 @@ pub(in super::super) static PLATFORM: &[Key<PlatformDraft>] = &[
             set: |platform, value| platform.retry_budget_percent = Some(small(value)),
         },
         fallback: Nothing("attempts are bounded per request only"),
-        doc: "further attempts of all requests of the platform together, in percent of its requests",
-        why: "20 is common where retry storms are feared; off, because an unsent request costs the servers nothing",
+        doc: "what may multiply load, over all requests of the platform, in percent of them: attempts behind an answer or \
+              behind a connection that was handed the request, and hedged dials",
+        why: "20 is common where retry storms are feared; off, because by default nothing is repeated that may have been sent",
     },
 ];
 
