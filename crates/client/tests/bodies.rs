@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use handover_client::{Body, Client, Fate, Policy, Reason, Verdict};
+use handover_client::{Body, Client, Fate, Http2, Policy, Reason, Verdict};
 use handover_testkit::{
-    Act, After, Answer, Body as Said, DeadPort, End, Gate, Origin, bounded, is_pattern, peak_memory, reset_peak_memory,
+    Act, After, Answer, Body as Said, DeadPort, End, Gate, H2Origin, Origin, bounded, is_pattern, peak_memory,
+    reset_peak_memory,
 };
 use serde_json::{Value, json};
 
@@ -171,6 +172,57 @@ async fn how_long_a_body_is_is_said_where_it_is_known() {
 }
 
 #[tokio::test]
+async fn a_streams_length_is_the_callers_to_say_and_none_is_sent_that_is_not_true() {
+    bounded(async {
+        let (origin, other) = (Origin::answering("yes").await, Origin::answering("never").await);
+        let client = client([origin.url(), other.url()]);
+        let put = |length: &str, body: Body| client.put("/").header("content-length", length).body(body).send();
+        let stream = || Body::stream(support::pieces(vec![Ok("hel".into()), Ok("lo".into())]));
+        assert_eq!(put("5", stream()).await.expect("answered").status(), 200);
+        assert_eq!(put("5", "hello".into()).await.expect("answered").status(), 200);
+        for seen in origin.requests() {
+            let said = (seen.head.all("content-length"), seen.head.header("transfer-encoding"));
+            assert_eq!((said, &seen.body[..], seen.complete), ((vec!["5"], None), &b"hello"[..], true));
+        }
+        for length in ["2", "7", "05", "five"] {
+            let error = put(length, "hello".into()).await.expect_err("it is not true");
+            assert!(error.is_not_sent() && error.to_string().contains("Content-Length"), "{length}: {error}");
+        }
+        assert_eq!((origin.request_count(), other.accepted()), (2, 0));
+        // Of a stream that is shorter it shows at its end: no server takes the request for whole.
+        let error = put("6", stream()).await.expect_err("it is not true");
+        assert!(!error.is_timeout() && !error.is_connect(), "{error}");
+        assert!(origin.requests().iter().skip(2).all(|seen| !seen.complete), "{:?}", origin.requests());
+        assert_eq!(other.accepted(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn over_http2_a_request_says_its_length_too() {
+    bounded(async {
+        let origin = H2Origin::builder().start().await;
+        let client = Client::builder().endpoints([origin.url()]).no_proxy().http2(Http2::PriorKnowledge);
+        let client = client.build().expect("valid");
+        let stream = || Body::stream(support::pieces(vec![Ok("hello".into())]));
+        let requests = [
+            (client.post("/").body("hello"), Some("5")),
+            (client.post("/"), Some("0")),
+            (client.get("/"), None),
+            (client.post("/").body(stream()), None),
+            (client.post("/").header("content-length", "5").body(stream()), Some("5")),
+        ];
+        for (at, (request, length)) in requests.into_iter().enumerate() {
+            request.send().await.expect("answered");
+            let seen = origin.requests().remove(at);
+            let said = seen.head.headers.get("content-length").map(|said| said.to_str().expect("a number"));
+            assert_eq!((said, seen.complete), (length, true), "{at}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_while_the_upload_runs_is_the_answer() {
     bounded(async {
         let origin = Origin::scripted(|arrival| match arrival.head.target() {
@@ -204,6 +256,7 @@ async fn answers_without_content_end_with_their_head() {
         let client = client([origin.url()]);
         let head = client.head("/").send().await.expect("answered");
         assert_eq!((head.status().as_u16(), head.headers()["content-length"].as_bytes()), (200, &b"18"[..]));
+        assert_eq!(head.content_length(), Some(18), "what a GET would have");
         assert_eq!(head.bytes().await.expect("empty"), "");
         for (path, status) in [("/204", 204), ("/304", 304)] {
             let answer = client.get(path).send().await.expect("answered");

@@ -369,3 +369,31 @@ async fn probes_are_no_requests_and_end_with_the_client() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn spread_asks_all_and_the_next_one_goes_where_less_is_under_way() {
+    bounded(async {
+        let gate = Gate::new();
+        let start = |held: Gate| Origin::scripted(move |_| Act::Answer(Answer::ok("yes").held_by(&held)));
+        let (one, two) = (start(gate.clone()).await, start(gate.clone()).await);
+        let client = builder([one.url(), two.url()], Order::Spread).build().expect("valid");
+        let calls: Vec<_> = (0..40).map(|_| tokio::spawn(client.get("/").send())).collect();
+        until(|| one.request_count() + two.request_count() == 40).await;
+        assert_eq!((one.request_count(), two.request_count()), (20, 20));
+        gate.open();
+        for call in calls {
+            call.await.expect("no panic").expect("answered");
+        }
+        // One by one they cost the same: chance decides, and hits one of two less than 11 times in a hundred never.
+        for _ in 0..100 {
+            get(&client).await;
+        }
+        assert!(
+            one.request_count() > 30 && two.request_count() > 30,
+            "{} {}",
+            one.request_count(),
+            two.request_count()
+        );
+    })
+    .await;
+}

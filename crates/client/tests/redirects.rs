@@ -181,3 +181,16 @@ async fn what_was_answered_with_a_redirect_is_never_said_to_be_unsent() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn where_a_redirect_led_may_have_had_the_request_and_the_error_says_so() {
+    bounded(async {
+        let silent = Origin::scripted(|_| Act::Hang).await;
+        let origin = redirecting(&format!("{}/", silent.url())).await;
+        let request = client(&origin.url()).post("/307").body("order").timeout(Duration::from_millis(300));
+        let error = request.send().await.expect_err("nobody answers there");
+        assert!(error.is_timeout() && error.is_maybe_sent(), "{error}");
+        assert_eq!((origin.request_count(), silent.request_count()), (1, 1));
+    })
+    .await;
+}

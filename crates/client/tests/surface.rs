@@ -1,6 +1,6 @@
 //! What a request looks like when it arrives, and the ways there: paths, fields, credentials, proxies and TLS.
 
-use handover_client::{Client, ClientBuilder, Fault, Policy, Stage};
+use handover_client::{Client, ClientBuilder, Fault, Order, Policy, PolicyParts, Stage};
 use handover_testkit::{
     Act, Answer, Authority, Directory, HttpProxyNode, NodeAct, Origin, Socks5Node, SocksAct, bounded,
 };
@@ -292,4 +292,30 @@ fn all_that_is_wrong_with_a_client_is_told_at_once_and_without_passwords() {
     assert_eq!(error.problems().len(), 6, "{error}");
     assert!(!error.to_string().contains("secret"), "{error}");
     assert_eq!(Client::builder().build().expect_err("no endpoint").problems().len(), 1);
+}
+
+#[tokio::test]
+async fn a_password_that_breaks_its_url_is_not_printed_either() {
+    for sign in ['/', '?', '#'] {
+        let password = format!("hunter{sign}zwei");
+        for scheme in ["http", "socks5", "gopher"] {
+            let url = format!("{scheme}://user:{password}@h.example");
+            let endpoint = builder([&url]).build().expect_err("no port is like this");
+            let proxy = builder(["http://h"]).proxy(&url).build().expect_err("no port is like this");
+            let request = client("http://127.0.0.1:9").get(&url).send().await.expect_err("no port is like this");
+            for said in [format!("{endpoint} {endpoint:?}"), format!("{proxy} {proxy:?}"), format!("{request:?}")] {
+                assert!(!said.contains("hunter") && !said.contains("zwei"), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_order_that_a_client_cannot_keep_is_refused() {
+    for (order, is_known) in [(Order::Affine, false), (Order::Spread, true), (Order::Sticky, true)] {
+        let parts = PolicyParts { order, ..*Policy::rotation().parts() };
+        let client = builder(["http://h"]).policy(Policy::try_new(parts).expect("valid")).build();
+        assert_eq!(client.is_ok(), is_known, "{order:?}");
+        assert!(client.err().is_none_or(|error| error.to_string().contains("sticky")), "it says what to take instead");
+    }
 }

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use handover_client::{
-    BackoffBetween, Body, Client, ClientBuilder, Fault, Policy, PolicyParts, Reason, Stage, Verdict,
+    BackoffBetween, Body, Check, Client, ClientBuilder, Fault, Policy, PolicyParts, Probe, Reason, Stage, Verdict,
 };
 use handover_testkit::{
     Act, Answer, BlackholePort, Directory, Gate, HttpProxyNode, NodeAct, Origin, TEST_DEADLINE, bounded, within,
@@ -326,6 +326,28 @@ async fn a_stream_that_falls_silent_is_a_timeout_and_not_the_callers_leaving() {
         let error = client.put("/").body(body).timeout(Duration::from_millis(300)).send().await.expect_err("silent");
         assert!(error.is_timeout() && !error.is_body(), "{error}");
         assert!(error.is_maybe_sent(), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_time_that_no_clock_can_show_is_as_good_as_none() {
+    bounded(async {
+        let ever = Duration::MAX;
+        let (failing, origin) =
+            (Origin::scripted(|_| Act::Answer(Answer::status(503, "no"))).await, Origin::answering("yes").await);
+        // What a policy says is checked and cannot be as long.
+        let client = builder([failing.url(), origin.url()], Policy::rotation());
+        let client = client.pool_idle_timeout(ever).body_idle_timeout(ever);
+        let client = client.probe(Probe::get("/probe").interval(ever).timeout(ever)).build().expect("valid");
+        for request in [client.get("/"), client.get("/").timeout(ever), client.get("/").attempt_timeout(ever)] {
+            assert_eq!(request.send().await.expect("answered").text().await.expect("whole"), "yes");
+        }
+        let report = client.check(&Check::get("/").timeout(ever), |_| {}).await.expect("a path");
+        assert_eq!(report.endpoints[1].status, Some(200), "{report:?}");
+        // The prober has not died of it.
+        let is_probe = |seen: &&handover_testkit::RequestSeen| seen.head.target() == "/probe" && seen.complete;
+        origin.ledger().until(|seen| seen.iter().flat_map(|at| &at.requests).find(is_probe).is_some()).await;
     })
     .await;
 }

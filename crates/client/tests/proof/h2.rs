@@ -33,6 +33,25 @@ async fn a_refused_stream_goes_to_the_next_endpoint_and_any_other_reset_does_not
 }
 
 #[tokio::test]
+async fn a_refused_stream_is_sent_once_per_attempt() {
+    bounded(async {
+        let first = H2Origin::scripted(|arrival| match arrival.head.uri.path() {
+            "/refused" => H2Act::Reset(Reason::REFUSED_STREAM),
+            _ => H2Act::Answer(H2Answer::ok("")),
+        })
+        .await;
+        let client = super::rotation([first.url()]).http2(Http2::PriorKnowledge).build().expect("valid");
+        // On a connection that was used before, where a request that its end leaves unsent would be dialled for again.
+        client.get("/").send().await.expect("answered");
+        let error = client.post("/refused").body("x").send().await.expect_err("refused");
+        let attempts = error.record().expect("tried").attempts().count();
+        assert_eq!((attempts, first.requests().len() - 1, first.accepted()), (1, 1, 1), "{error}");
+        assert!(error.is_not_sent(), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_goaway_below_the_stream_lets_a_post_go_on_and_one_that_includes_it_does_not() {
     bounded(async {
         for (last_stream, goes_on) in [(0, true), (1, false), ((1 << 31) - 1, false)] {

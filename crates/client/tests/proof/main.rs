@@ -2,6 +2,7 @@
 
 mod cuts;
 mod duplicates;
+mod early;
 mod h2;
 mod late;
 mod races;
