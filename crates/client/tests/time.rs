@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use handover_client::{
@@ -208,6 +209,32 @@ async fn a_blackholed_first_endpoint_costs_the_stagger_and_the_request_is_writte
         assert_eq!(origin.request_count(), 1);
         // A lost race says nothing against the endpoint.
         assert!(answer.record().to_string().contains("lost_race"), "{}", answer.record());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_lost_the_race_is_asked_when_the_winner_fails() {
+    bounded(async {
+        let hole = BlackholePort::new().await;
+        let slow = format!("http://{}", hole.addr());
+        // The slow one can be reached by the time that the other one answers.
+        let (hole, awake) = (Mutex::new(Some(hole)), Arc::new(OnceLock::new()));
+        let kept = Arc::clone(&awake);
+        let failing = Origin::scripted(move |_| {
+            if let Some(hole) = hole.lock().expect("nobody panicked with it").take() {
+                let yes = Origin::builder().script(|_| Act::Answer(Answer::ok("yes"))).start_on(hole.listen());
+                kept.set(yes).expect("begun once");
+            }
+            Act::Answer(Answer::status(503, "no"))
+        })
+        .await;
+        let client = builder([slow, failing.url()], Policy::rotation()).build().expect("valid");
+        let answer = client.post("/").body("x").send().await.expect("answered");
+        let attempts: Vec<_> = answer.record().attempts().map(|at| (at.fault(), at.status())).collect();
+        assert_eq!(attempts, [(Some(Fault::LostRace), None), (Some(Fault::Status(503)), Some(503)), (None, Some(200))]);
+        let asked = (failing.request_count(), awake.get().map(Origin::request_count));
+        assert_eq!(asked, (1, Some(1)), "each was asked once");
     })
     .await;
 }

@@ -22,7 +22,8 @@ pub struct Spent {
     pub attempts: u32,
     /// The time since the session began.
     pub now: Duration,
-    /// Whether there is an endpoint that was not tried yet and may be, or one may still be discovered.
+    /// Whether there is an endpoint that was not tried yet and may be, or one may still be discovered. One whose dial only
+    /// lost a race is untried again.
     pub untried: bool,
     /// Whether another attempt of the session is under way.
     pub in_flight: bool,

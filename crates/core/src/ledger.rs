@@ -72,9 +72,9 @@ impl<'r> Ledger<'r> {
                 if in_flight || meaning == Some(Meaning::Final) { Duration::ZERO } else { self.delay(now, untried) };
             return Spent { attempts, now, untried, in_flight, delay, once_more: false, outside };
         }
-        // The endpoints as the newest choice saw them; whatever has changed since is seen by the next one.
-        let open = choice.open();
-        let within = choice.bound().map_or(open, |scope| choice.open_within(scope));
+        // The endpoints as the newest choice saw them; whatever else has changed since is seen by the next one.
+        let open = choice.open_at_rest(None);
+        let within = choice.bound().map_or(open, |scope| choice.open_at_rest(Some(scope)));
         let untried = self.may_discover(meaning) || within > 0;
         let once_more = choice.is_once_more(attempt);
         let is_same = meaning == Some(Meaning::InProgress) || (!untried && once_more);

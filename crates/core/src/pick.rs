@@ -1,5 +1,9 @@
 //! Which endpoint is next: never one that was tried while an untried one exists, and among these as the order says.
 //!
+//! An endpoint whose dial only lost a race was asked nothing, so it is untried again once that dial has ended. It comes
+//! behind those that were never dialled, since it is known to be slow to connect. It cannot go back and forth for ever:
+//! every dial is an attempt, and those are bounded.
+//!
 //! A choice leaves a [`Pick`] behind, which holds what it saw and fits in a few words however many endpoints there are:
 //! how many were eligible, and the one or two that were compared. From the seed and the pick alone the choice can be made
 //! again.
@@ -19,7 +23,8 @@ use members::Members;
 /// Which endpoints a choice was made among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pool {
-    /// Those not tried for this request that admit traffic.
+    /// Those not tried for this request that admit traffic: the ones never dialled, or if there is none, the ones whose
+    /// dials have lost their races.
     Untried,
     /// Those not tried that do not admit traffic, as no other untried one is left.
     Shedding,
@@ -82,6 +87,8 @@ pub(crate) struct Choice<'s> {
 pub(crate) struct Survey {
     pub(crate) count: u32,
     pub(crate) admitting: u32,
+    /// Admitting too, but dialled before: they have lost their races.
+    pub(crate) beaten: u32,
     pub(crate) shedding: u32,
     pub(crate) unusable: u32,
     /// Usable, but of another scope than the request is bound to.
@@ -93,7 +100,7 @@ pub(crate) struct Survey {
 impl Survey {
     /// Whether there is an endpoint that was not tried yet and may be.
     pub(crate) const fn has_untried(self) -> bool {
-        self.admitting + self.shedding > 0
+        self.admitting + self.beaten + self.shedding > 0
     }
 }
 
@@ -114,17 +121,19 @@ impl Choice<'_> {
         let count = u32::try_from(endpoints.count()).unwrap_or(u32::MAX);
         let scope = self.bound();
         let gone = self.gone(endpoints, count);
-        let mut survey = Survey { count, admitting: 0, shedding: 0, unusable: 0, outside: 0, gone };
+        let mut survey = Survey { count, admitting: 0, beaten: 0, shedding: 0, unusable: 0, outside: 0, gone };
         for endpoint in (0..count).filter(|endpoint| !self.is_tried(*endpoint)) {
             let index = endpoint as usize;
             if !endpoints.is_usable(index) {
                 survey.unusable += 1;
             } else if scope.is_some_and(|scope| endpoints.scope(index) != scope) {
                 survey.outside += 1;
-            } else if endpoints.admits(index) {
-                survey.admitting += 1;
-            } else {
+            } else if !endpoints.admits(index) {
                 survey.shedding += 1;
+            } else if self.is_beaten(endpoint) {
+                survey.beaten += 1;
+            } else {
+                survey.admitting += 1;
             }
         }
         survey
@@ -152,8 +161,12 @@ impl Choice<'_> {
         };
         match course {
             Course::Untried if survey.admitting > 0 => {
+                let is_new = |endpoint| endpoints.admits(endpoint as usize) && !self.is_beaten(endpoint);
+                members(Pool::Untried, survey.admitting, &|endpoint| is_open(endpoint) && is_new(endpoint))
+            }
+            Course::Untried if survey.beaten > 0 => {
                 let is_member = |endpoint| is_open(endpoint) && endpoints.admits(endpoint as usize);
-                members(Pool::Untried, survey.admitting, &is_member)
+                members(Pool::Untried, survey.beaten, &is_member)
             }
             Course::Untried => members(Pool::Shedding, survey.shedding, &is_open),
             Course::Again { gone, .. } => {
@@ -174,7 +187,8 @@ impl Choice<'_> {
     /// Where an endpoint that was tried stands among those; lower is better.
     fn rank_again(&self, endpoint: u32, admits: bool, ready: Duration) -> (Duration, bool, usize) {
         let parked = self.parked_until(endpoint);
-        let tries = self.attempts.iter().take(self.begun).filter(|attempt| attempt.endpoint == endpoint).count();
+        let begun = self.attempts.iter().take(self.begun);
+        let tries = begun.filter(|attempt| attempt.endpoint == endpoint && !self.has_only_lost(attempt)).count();
         (if parked <= ready { Duration::ZERO } else { parked }, !admits, tries)
     }
 

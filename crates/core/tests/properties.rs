@@ -37,7 +37,8 @@ impl Script {
             70..90 => failed(Stage::AwaitHead, Fault::Timeout, Sent::Yes, body),
             90..110 => failed(Stage::Send, Fault::Reset, Sent::Maybe, body),
             110..112 => failed(Stage::Send, Fault::Cancelled, Sent::Maybe, body),
-            112..130 => failed(Stage::Resolve, Fault::Dns, Sent::No, BodyLeft::Whole),
+            112..125 => failed(Stage::Dial, Fault::LostRace, Sent::No, BodyLeft::Whole),
+            125..140 => failed(Stage::Resolve, Fault::Dns, Sent::No, BodyLeft::Whole),
             _ => failed(Stage::Dial, Fault::Refused, Sent::No, BodyLeft::Whole),
         }
     }
@@ -208,14 +209,19 @@ proptest! {
         let (record, actions) = run(&policy, facts, seed, &world, script.clone());
         prop_assert!(record.attempts.len() <= policy.max_attempts() as usize);
         prop_assert!(record.verdict.is_some() && record.ended.is_some());
-        let mut tried = std::collections::BTreeSet::new();
         for attempt in record.attempts.iter() {
-            let is_new = tried.insert(attempt.endpoint);
-            let untried = (0..world.0.len()).filter(|at| world.0[*at].usable && !tried.contains(&(*at as u32)));
+            // A race that was lost behind no later attempt than the one before this was lost before this began.
+            let is_try = |other: &&AttemptRecord| {
+                !other.outcome.is_lost_race() || other.spent.attempts >= attempt.attempt
+            };
+            let tried = |at: u32| {
+                record.attempts.iter().take(attempt.attempt as usize - 1).filter(is_try).any(|other| other.endpoint == at)
+            };
+            let mut untried = (0..world.0.len()).filter(|at| world.0[*at].usable && !tried(*at as u32));
             let reason = match attempt.pick.pool {
-                Pool::Again => untried.count() == 0 || (facts.keyed && !facts.idempotent),
+                Pool::Again => untried.next().is_none() || (facts.keyed && !facts.idempotent),
                 Pool::Same => policy.in_progress() || !policy.disclaimed_statuses().is_empty(),
-                Pool::Untried | Pool::Shedding => is_new,
+                Pool::Untried | Pool::Shedding => !tried(attempt.endpoint),
             };
             prop_assert!(reason, "endpoint {} again", attempt.endpoint);
             prop_assert!(world.0[attempt.endpoint as usize].usable);

@@ -23,7 +23,8 @@ fn policy() -> Policy {
     .expect("valid")
 }
 
-/// A session with everything in it: a refused dial, a hedged one, an unwelcome answer, a pause, an answer.
+/// A session with everything in it: a refused dial, a hedged one, an unwelcome answer, a refusal of the one that had lost
+/// its race, a pause, an answer.
 fn record() -> Record {
     let policy = policy();
     let mut session = Session::new(&policy, Facts::default(), 11);
@@ -51,6 +52,9 @@ fn record() -> Record {
     );
     session.finished(now + ms(9), hedged, unwelcome, &mut Unlimited);
     now += ms(9);
+    let beaten = begin(&mut session, &mut now);
+    session.finished(now + ms(2), beaten, refused, &mut Unlimited);
+    now += ms(2);
     let again = begin(&mut session, &mut now);
     session.connected(now, again);
     let answer = Outcome::Answered { status: 200, retry_after: None, body: BodyLeft::Whole };
@@ -77,10 +81,12 @@ fn differs(record: &Record, decision: &str) {
 #[test]
 fn the_record_replays_also_when_put_together_again_from_its_parts() {
     let record = record();
-    assert_eq!(record.attempts.len(), 4);
+    assert_eq!(record.attempts.len(), 5);
     assert!(record.attempts.get(2).is_some_and(|attempt| attempt.hedged));
-    assert_eq!(record.attempts.get(3).map(|attempt| attempt.pick.pool), Some(Pool::Again));
-    assert_eq!(record.decisive().map(|attempt| attempt.attempt), Some(4));
+    let beaten = record.attempts.get(3).map(|attempt| (attempt.endpoint, attempt.pick.pool));
+    assert_eq!(beaten, record.attempts.get(1).map(|attempt| (attempt.endpoint, Pool::Untried)));
+    assert_eq!(record.attempts.get(4).map(|attempt| attempt.pick.pool), Some(Pool::Again));
+    assert_eq!(record.decisive().map(|attempt| attempt.attempt), Some(5));
     assert_eq!(replay(&policy(), &record), Ok(()));
     let attempts: Attempts = record.attempts.iter().copied().collect();
     let rebuilt =
@@ -100,8 +106,8 @@ fn a_changed_beginning_is_noticed() {
     differs(&with(1, |attempt| attempt.pick.size = 3), "pick");
     differs(&with(1, |attempt| attempt.pick.pool = Pool::Again), "due");
     differs(&with(0, |attempt| attempt.pick.other = None), "pick");
-    differs(&with(3, |attempt| attempt.due -= ms(1)), "due");
-    differs(&with(3, |attempt| attempt.started = attempt.due - ms(1)), "due");
+    differs(&with(4, |attempt| attempt.due -= ms(1)), "due");
+    differs(&with(4, |attempt| attempt.started = attempt.due - ms(1)), "due");
     differs(&with(2, |attempt| attempt.due += ms(1)), "due");
     differs(&with(2, |attempt| attempt.hedged = false), "due");
     // It began in the very moment in which the first one ended, so it could have been a hedge; its backoff tells.
@@ -119,8 +125,8 @@ fn a_changed_end_is_noticed() {
     differs(&with(0, |attempt| attempt.budget = Some(false)), "budget");
     differs(&with(2, |attempt| attempt.budget = None), "budget");
     differs(&with(2, |attempt| attempt.budget = Some(false)), "verdict");
-    differs(&with(3, |attempt| attempt.budget = Some(true)), "budget");
-    differs(&with(0, |attempt| attempt.spent.attempts = 4), "spent");
+    differs(&with(4, |attempt| attempt.budget = Some(true)), "budget");
+    differs(&with(0, |attempt| attempt.spent.attempts = 5), "spent");
     differs(&with(0, |attempt| attempt.spent.untried = false), "spent");
     differs(&with(0, |attempt| attempt.spent.in_flight = true), "spent");
     differs(&with(1, |attempt| attempt.spent.in_flight = false), "spent");
@@ -129,11 +135,25 @@ fn a_changed_end_is_noticed() {
 }
 
 #[test]
+fn a_race_that_was_not_lost_before_a_choice_makes_its_endpoint_tried() {
+    // Its end behind the choice that went there again, or another end than a lost race: then none was untried.
+    differs(&with(1, |attempt| attempt.spent.attempts = 4), "spent");
+    let refused = Outcome::Failed(Failure::before_send(Stage::Dial, Fault::Refused));
+    differs(
+        &with(1, |attempt| (attempt.outcome, attempt.verdict) = (refused, Verdict::TryNext(Reason::InFlight))),
+        "spent",
+    );
+    // A pool as large as if the beaten one were among those never dialled, and one that is larger than all.
+    differs(&with(2, |attempt| attempt.pick.size = 2), "pick");
+    differs(&with(3, |attempt| attempt.pick.size = 2), "pick");
+}
+
+#[test]
 fn a_changed_whole_is_noticed() {
     differs(&Record { verdict: Some(Verdict::Stop(Reason::EndpointsExhausted)), ..record() }, "end");
     differs(&Record { verdict: None, ..record() }, "end");
     differs(&Record { seed: 12, ..record() }, "pick");
-    let shorter: Attempts = record().attempts.iter().take(3).copied().collect();
+    let shorter: Attempts = record().attempts.iter().take(4).copied().collect();
     differs(&Record { attempts: shorter, ..record() }, "end");
     differs(&Record { attempts: Attempts::new(), ..record() }, "end");
     differs(&Record { facts: Facts { opted_out: true, ..Facts::default() }, ..record() }, "verdict");
@@ -152,7 +172,7 @@ fn a_changed_whole_is_noticed() {
 fn another_policy_decides_otherwise() {
     for (parts, decision) in [
         (PolicyParts { replay: Replay::Unsent, ..*policy().parts() }, "verdict"),
-        (PolicyParts { max_attempts: 3, ..*policy().parts() }, "verdict"),
+        (PolicyParts { max_attempts: 4, ..*policy().parts() }, "verdict"),
         (PolicyParts { order: Order::Priority, ..*policy().parts() }, "pick"),
         (PolicyParts { dial_stagger: None, ..*policy().parts() }, "due"),
         (PolicyParts { same_endpoint_again: false, ..*policy().parts() }, "verdict"),

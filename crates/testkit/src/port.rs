@@ -103,6 +103,18 @@ impl BlackholePort {
     pub fn addr(&self) -> SocketAddr {
         self.listener.local_addr().ok().and_then(|a| a.as_socket()).expect("a bound socket has an address")
     }
+
+    /// Answers from now on: the queue gets room, so the next SYN is taken at once.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn listen(self) -> TcpListener {
+        // `listen` on a listening socket changes its backlog; 128 as for a port that comes back.
+        self.listener.listen(128).expect("a bound socket can listen");
+        self.listener.set_nonblocking(true).expect("every socket can be non-blocking");
+        TcpListener::from_std(self.listener.into()).expect("called inside a runtime")
+    }
 }
 
 #[cfg(test)]
@@ -123,5 +135,13 @@ mod tests {
     async fn a_blackhole_neither_accepts_nor_refuses() {
         let hole = BlackholePort::new().await;
         assert!(tokio::time::timeout(HANGS * 3, TcpStream::connect(hole.addr())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_blackhole_can_begin_to_answer() {
+        let hole = BlackholePort::new().await;
+        let addr = hole.addr();
+        let _listener = hole.listen();
+        TcpStream::connect(addr).await.expect("it listens now");
     }
 }

@@ -55,8 +55,10 @@ impl Choice<'_> {
         let untried = if bound.is_some() { open.saturating_sub(pick.outside) } else { open };
         let may_repeat = |endpoint: u32| self.may_repeat(endpoint, gone, bound);
         let repeated = || (0..endpoints).filter(|endpoint| self.is_tried(*endpoint) && may_repeat(*endpoint));
+        let is_beaten = self.is_beaten(chosen.endpoint);
+        let beaten = (0..endpoints).filter(|endpoint| self.is_beaten(*endpoint)).count();
         let is_size_possible = match pool {
-            Pool::Untried => size <= untried,
+            Pool::Untried => size <= untried && (!is_beaten || size as usize <= beaten),
             Pool::Shedding => size == untried,
             Pool::Again => untried == 0 && size as usize <= repeated().count(),
             Pool::Same => size == 1,
@@ -68,7 +70,8 @@ impl Choice<'_> {
         let is_member = |candidate: Candidate| {
             let Candidate { endpoint, place, .. } = candidate;
             let is_one = match pool {
-                Pool::Untried | Pool::Shedding => !self.is_tried(endpoint),
+                Pool::Untried => !self.is_tried(endpoint) && self.is_beaten(endpoint) == is_beaten,
+                Pool::Shedding => !self.is_tried(endpoint),
                 Pool::Again => may_repeat(endpoint) && repeated().all(|other| rank(endpoint) <= rank(other)),
                 Pool::Same => may_repeat(endpoint),
             };

@@ -52,8 +52,11 @@ impl Session<'_> {
         in_flight: bool,
         budget: &mut (impl Budget + ?Sized),
     ) -> Verdict {
+        let begun = self.begun();
         let Some(record) = self.attempt_mut(attempt) else { return Verdict::TryNext(Reason::NotInFlight) };
         (record.ended, record.outcome) = (now, outcome);
+        // It has ended behind these, which is what tells a race that was lost before a choice from one lost behind it.
+        record.spent.attempts = begun;
         let record = *record;
         let spent = self.ledger().spent(now, &record, &outcome, in_flight);
         let mut asked = Asked::new(budget);

@@ -57,7 +57,7 @@ const SHORT: [Outcome; 6] = [
     failed(Stage::Dial, Fault::LostRace, Sent::No, Whole),
 ];
 
-const WORDS: [Outcome; 9] = [
+const WORDS: [Outcome; 10] = [
     answered(200, None, Whole),
     answered(UNWELCOME, None, Whole),
     answered(DISCLAIMED, None, Whole),
@@ -66,6 +66,7 @@ const WORDS: [Outcome; 9] = [
     answered(IN_PROGRESS, Some(10), Whole),
     failed(Stage::Dial, Fault::Refused, Sent::No, Whole),
     failed(Stage::Resolve, Fault::Dns, Sent::No, Whole),
+    failed(Stage::Dial, Fault::LostRace, Sent::No, Whole),
     failed(Stage::Send, Fault::Reset, Sent::Maybe, Whole),
 ];
 

@@ -3,6 +3,7 @@
 mod decide;
 mod orders;
 mod presets;
+mod races;
 mod scopes;
 mod session;
 mod text;

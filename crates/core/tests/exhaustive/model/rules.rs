@@ -132,7 +132,9 @@ impl Model {
     }
 
     pub(super) fn is_tried(&self, endpoint: usize) -> bool {
-        self.seen.iter().any(|seen| seen.endpoint == endpoint)
+        let is_nothing = |outcome: Outcome| outcome.is_lost_race() && outcome.sent() == Sent::No;
+        let is_try = |seen: &Seen| !seen.ended.is_some_and(|(_, outcome)| is_nothing(outcome));
+        self.seen.iter().any(|seen| seen.endpoint == endpoint && is_try(seen))
     }
 
     /// How many untried endpoints the request may go to, and how many only the scope keeps it from.
@@ -193,6 +195,10 @@ impl Model {
         let policy = &self.case.policy;
         assert!(self.is_in_scope(endpoint), "a repeat where its key is not known\n{self:#?}");
         assert!(!again || !self.is_pinned(endpoint), "to an endpoint that does not serve it\n{self:#?}");
+        let is_dialled = |endpoint: usize| self.seen.iter().any(|seen| seen.endpoint == endpoint);
+        let is_new = |at: &usize| !is_dialled(*at) && self.places.gone != Some(*at) && self.is_in_scope(*at);
+        let is_any_new = (0..self.places.count).any(|at| is_new(&at));
+        assert!(again || !is_dialled(endpoint) || !is_any_new, "a slow one before one never dialled\n{self:#?}");
         let Some((last, word)) = self.cause().filter(|_| !hedged) else {
             return assert!(!again, "endpoint {endpoint} twice at once\n{self:#?}");
         };
