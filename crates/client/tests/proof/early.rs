@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use handover_testkit::{Answer, Gate, Origin, bounded};
+use handover_testkit::{Act, Answer, DeadPort, Gate, Origin, bounded};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -24,6 +24,11 @@ struct Hasty {
 
 impl Hasty {
     async fn answering(answer: &'static [u8]) -> Self {
+        Self::answering_in_two(answer, b"").await
+    }
+
+    /// Says the rest of its answer when it has read what there was.
+    async fn answering_in_two(answer: &'static [u8], rest: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (reads_on, has_read) = (Gate::new(), Gate::new());
@@ -35,6 +40,7 @@ impl Hasty {
             tcp.write_all(answer).await.expect("it is there");
             told.wait().await;
             count += read_what_is_there(&mut tcp, client, &mut piece).await;
+            tcp.write_all(rest).await.expect("it is there");
             done.open();
             let mut all = count;
             while let Ok(1..) = tcp.read(&mut piece).await.inspect(|bytes| all += bytes) {}
@@ -85,7 +91,7 @@ async fn a_request_that_goes_on_behind_an_early_answer_is_not_written_on_where_i
     bounded(async {
         let first = Hasty::answering(b"HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n").await;
         let held = first.has_read.clone();
-        let second = Origin::scripted(move |_| handover_testkit::Act::Answer(Answer::ok("done").held_by(&held))).await;
+        let second = Origin::scripted(move |_| Act::Answer(Answer::ok("done").held_by(&held))).await;
         let client = super::rotation([first.url.clone(), second.url()]).build().expect("valid");
         // The first one makes room for more when the second has executed the request, and before it answers.
         let reads_on = async {
@@ -94,6 +100,21 @@ async fn a_request_that_goes_on_behind_an_early_answer_is_not_written_on_where_i
         };
         let answer = tokio::join!(client.put("/").body(vec![b'x'; BODY_BYTES]).send(), reads_on).0;
         assert_eq!(answer.expect("answered by the second").status(), 200);
+        assert_nothing_more(first.counts.await.expect("no panic"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_early_answer_that_failover_comes_back_to_is_read_and_nothing_is_written_meanwhile() {
+    bounded(async {
+        let first = Hasty::answering_in_two(b"HTTP/1.1 503 no\r\ncontent-length: 10\r\n\r\nhello", b"world").await;
+        let dead = DeadPort::new();
+        let client = super::rotation([first.url.clone(), format!("http://{}", dead.addr())]).build().expect("valid");
+        let answer = client.put("/").body(vec![b'x'; BODY_BYTES]).send().await.expect("what the first one said");
+        first.reads_on.open();
+        first.has_read.wait().await;
+        assert_eq!((answer.status().as_u16(), answer.text().await.expect("whole").as_str()), (503, "helloworld"));
         assert_nothing_more(first.counts.await.expect("no panic"));
     })
     .await;
