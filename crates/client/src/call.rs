@@ -98,6 +98,10 @@ impl Call {
         {
             headers.insert(AUTHORIZATION, own.clone());
         }
+        let mut hosts = headers.get_all(HOST).iter();
+        if hosts.next().is_some_and(http::HeaderValue::is_empty) || hosts.next().is_some() {
+            return Err("the field Host must be one, and not empty".to_owned());
+        }
         let mut request = Request::new(self.body.for_attempt());
         // POST, PUT and PATCH say that they have no content, others need not (RFC 9110 §8.6).
         if self.body.is_empty() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {

@@ -64,10 +64,10 @@ impl Endpoint {
     /// Reads an endpoint's URL. `ws` and `wss` mean `http` and `https`.
     pub(crate) fn parse(text: &str) -> Result<Url, NotAnEndpoint> {
         let wrong = |what: &str| NotAnEndpoint(format!("`{}` {what}", without_credentials(text)));
-        let mut url: Url = text.trim().parse().map_err(|error| {
-            let hint = if text.contains("://") { "" } else { " (it begins with http:// or https://)" };
-            wrong(&format!("is no URL: {error}{hint}"))
-        })?;
+        if !text.contains("://") {
+            return Err(wrong("has no scheme: an endpoint begins with http:// or https://"));
+        }
+        let mut url: Url = text.trim().parse().map_err(|error| wrong(&format!("is no URL: {error}")))?;
         let scheme = match url.scheme() {
             "http" | "ws" => "http",
             "https" | "wss" => "https",
@@ -83,7 +83,9 @@ impl Endpoint {
         if url.query().is_some() {
             return Err(wrong("has a query; an endpoint is scheme, host, port and a path that all requests share"));
         }
-        url.set_fragment(None);
+        if url.fragment().is_some() {
+            return Err(wrong("has a fragment, which no server is ever sent"));
+        }
         Ok(url)
     }
 
@@ -240,14 +242,7 @@ pub(crate) fn basic(user: &str, password: &str) -> Option<HeaderValue> {
 
 /// A URL's text for a message: what stands before an `@` in its authority is left out.
 pub(crate) fn without_credentials(text: &str) -> String {
-    if let Ok(mut url) = text.trim().parse::<Url>()
-        && url.has_host()
-    {
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        return url.into();
-    }
-    // What cannot be read may have anything in its password, a slash too: all before the last `@` goes.
+    // A password that was not encoded may have anything in it, a slash too: all before the last `@` goes.
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
@@ -300,6 +295,8 @@ mod tests {
     fn what_is_no_endpoint_is_refused_with_what_to_do_and_without_its_password() {
         for (text, expected) in [
             ("kv-1.example", "begins with http:// or https://"),
+            ("secret:@127.0.0.1:1", "begins with http:// or https://"),
+            ("http://h/#part", "has a fragment"),
             ("ftp://h", "endpoints are http:// or https://"),
             ("http://u:secret@h/?q=1", "has a query"),
             ("http://u:secret@:80", "is no URL"),

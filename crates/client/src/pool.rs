@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use handover_wire::conn::Conn;
 use handover_wire::h2::H2Conn;
 use tokio::runtime::{Handle, Id};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::body::SentBody;
 use crate::endpoint::Endpoint;
@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     dialing: Semaphore,
     /// Whether a task looks after what rests.
     is_swept: Arc<AtomicBool>,
+    /// Ends that task with the pool.
+    alive: watch::Sender<()>,
     idle_max: usize,
     idle_timeout: Duration,
 }
@@ -78,6 +80,7 @@ impl Pool {
             speaks_h2: AtomicBool::new(false),
             dialing: Semaphore::new(1),
             is_swept: Arc::default(),
+            alive: watch::Sender::new(()),
             idle_max,
             idle_timeout,
         }
@@ -165,12 +168,16 @@ impl Pool {
             return;
         }
         let (swept, weak) = (Swept(Arc::clone(&pool.is_swept)), Arc::downgrade(endpoint));
+        let mut alive = pool.alive.subscribe();
         let every = (pool.idle_timeout / 2).clamp(SWEEP_MIN, SWEEP_MAX);
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 let _swept = swept;
                 loop {
-                    tokio::time::sleep(every).await;
+                    // Nothing is ever sent: this ends when the pool does, or when it is time to look.
+                    if tokio::time::timeout(every, alive.changed()).await.is_ok() {
+                        return;
+                    }
                     let Some(endpoint) = weak.upgrade() else { return };
                     if endpoint.pool.sweep() {
                         return;

@@ -5,7 +5,19 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-use crate::endpoint::{NotAnEndpoint, proxy_node};
+use crate::endpoint::{NotAnEndpoint, proxy_node, without_credentials};
+
+/// The variables that name a proxy.
+const VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// A proxy's URL; without a scheme it is an HTTP proxy, as everywhere.
+fn read(text: &str) -> Result<DialNode, NotAnEndpoint> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let shown = without_credentials(text);
+    let url: Url =
+        whole.parse().map_err(|error| NotAnEndpoint(format!("the proxy `{shown}` cannot be read: {error}")))?;
+    proxy_node(&url)
+}
 
 /// Which proxy stands before an endpoint.
 pub(crate) enum Proxies {
@@ -18,13 +30,19 @@ pub(crate) enum Proxies {
 
 impl Proxies {
     pub(crate) fn from_env() -> Self {
+        for name in VARIABLES {
+            let value = std::env::var(name).unwrap_or_default();
+            if !value.is_empty()
+                && let Err(NotAnEndpoint(why)) = read(&value)
+            {
+                tracing::warn!("the variable {name} names no proxy that can be used, and is ignored: {why}");
+            }
+        }
         Self::Environment(Box::new(Matcher::from_env()))
     }
 
     pub(crate) fn all(url: &str) -> Result<Self, NotAnEndpoint> {
-        let url: Url =
-            url.parse().map_err(|error| NotAnEndpoint(format!("the proxy's URL cannot be read: {error}")))?;
-        Ok(Self::All(proxy_node(&url)?))
+        Ok(Self::All(read(url)?))
     }
 
     /// The proxy before this endpoint, if there is one. A variable that names no proxy we speak to is told and ignored.

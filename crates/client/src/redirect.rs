@@ -63,7 +63,8 @@ fn next<C: Carrier>(engine: &Engine<C>, answer: &Answer, call: &Call, body: Opti
         _ => return None,
     };
     let here = answer.endpoint().join(&answer.endpoint_handle().path(&call.path).ok()?.to_string()).ok()?;
-    let there = here.join(answer.headers().get(LOCATION)?.to_str().ok()?).ok()?;
+    let mut there = here.join(answer.headers().get(LOCATION)?.to_str().ok()?).ok()?;
+    there.set_fragment(None);
     let there = Endpoint::parse(&without_query(&there)).ok().map(|place| (place, there))?;
     // Credentials must not be read on the way by whoever made the redirect.
     if answer.endpoint().scheme() == "https" && there.0.scheme() == "http" {

@@ -250,7 +250,11 @@ impl<'e, C: Carrier> Trip<'e, C> {
 
     fn dial_failed(&mut self, attempt: u32, error: &DialError) {
         let detail = &mut self.details[attempt as usize - 1];
-        (detail.address, detail.message) = (error.peer, Some(error.message.clone()));
+        // Behind a proxy, who failed is not the endpoint alone.
+        let is_proxied = !self.tried[attempt as usize - 1].endpoint().route.node.kind.is_origin();
+        let message =
+            if is_proxied { format!("{}: {}", error.node, error.message).into() } else { error.message.clone() };
+        (detail.address, detail.message) = (error.peer, Some(message));
         self.finished(attempt, Outcome::Failed(Failure::before_send(error.stage, error.fault)));
     }
 

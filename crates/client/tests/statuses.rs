@@ -352,3 +352,30 @@ async fn what_is_repeated_under_which_policy() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_proxy_that_had_handed_a_post_on_leaves_it_unknown() {
+    bounded(async {
+        let said = |word: &'static str| {
+            move |_: handover_testkit::Arrival<'_>| {
+                Act::Answer(Answer::status(502, "gone").header("proxy-status", word))
+            }
+        };
+        let handed_on = Origin::scripted(said("gateway; error=connection_terminated")).await;
+        let kept_back = Origin::scripted(said("gateway; error=connection_refused")).await;
+        let second = Origin::answering("second").await;
+        let client = |first: &Origin| {
+            let builder = Client::builder().endpoints([first.url(), second.url()]).policy(Policy::rotation());
+            builder.no_proxy().build().expect("valid")
+        };
+        let error = client(&handed_on).post("/").body("x").send().await.expect_err("unknown");
+        assert!(error.is_maybe_sent(), "{error}");
+        assert_eq!((error.status().map(|status| status.as_u16()), second.request_count()), (Some(502), 0));
+        assert_eq!(error.into_answer().expect("held").text().await.expect("readable"), "gone");
+        let answer = client(&kept_back).post("/").body("x").send().await.expect("answered");
+        assert_eq!(answer.text().await.expect("whole"), "second");
+        let answer = client(&handed_on).get("/").send().await.expect("answered");
+        assert_eq!(answer.text().await.expect("whole"), "second");
+    })
+    .await;
+}

@@ -79,6 +79,7 @@ async fn serve(config: Config, sources: Sources, format: LogFormat) -> Exit {
     while signals.next().await == Request::Reload {
         reload(&running, &sources);
     }
+    signals.settle().await;
     tracing::info!("ending: no new connections; a second signal cuts off what still runs");
     let ended = tokio::task::spawn_blocking(move || running.shutdown());
     tokio::select! {
@@ -164,7 +165,20 @@ impl Signals {
     async fn end(&mut self) {
         while self.next().await == Request::Reload {}
     }
+
+    /// Lets a request to end that comes twice be one: a supervisor may send it to the process and to its group.
+    async fn settle(&mut self) {
+        let _ = tokio::time::timeout(SAME_REQUEST, async {
+            loop {
+                self.end().await;
+            }
+        })
+        .await;
+    }
 }
+
+/// How far apart two signals of one sender may be: they are sent in one breath. A person takes longer, and is told first.
+const SAME_REQUEST: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Writes to stdout. A reader that has gone is no reason to stop serving.
 fn say(text: &str) -> Exit {

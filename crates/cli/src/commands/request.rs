@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use handover_client::{Answer, Error};
+use handover_client::{Answer, Error, Record};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -37,22 +37,25 @@ pub(crate) struct RequestArgs {
     /// Path and query, below each endpoint's own path
     #[arg(value_name = "PATH")]
     path: String,
-    /// An endpoint: http|https://host[:port][/prefix]. Repeat it for several, in order of priority
+    /// An endpoint: http|https://host[:port][/prefix]. Repeat it for several (32 at most), in order of priority; one that is
+    /// named twice is asked once
     #[arg(long = "endpoint", short = 'e', value_name = "URL", required = true)]
     endpoints: Vec<String>,
     /// How far failover may go
     #[arg(long, value_enum, default_value_t)]
     policy: PolicyName,
-    /// Ask for further endpoints at this path of the first one when those known have failed, in whatever domain it is
+    /// Ask for further endpoints at this path of the first one when those known have failed, in whatever domain it is. The
+    /// answer is JSON such as {"regions":[{"url":"https://…"}]}
     #[arg(long, value_name = "PATH")]
     discover: Option<String>,
     /// The body. No Content-Type is added: name it with -H
     #[arg(long, value_name = "TEXT", conflicts_with = "data_file")]
     data: Option<String>,
-    /// The body from a file of any size; - is stdin, which is sent once and never again
+    /// The body from a file of any size; - is stdin, which is sent once and never again. Sending it counts into the time of
+    /// an attempt: give a large one more with --attempt-timeout
     #[arg(long, value_name = "FILE")]
     data_file: Option<PathBuf>,
-    /// How long each attempt may take, from its begin to the head of the answer [default: 10s; at-most-once: none]
+    /// How long each attempt may take, from its begin to the head of the answer [default: 10s; at-most-once: 3s to connect and 30s from there]
     #[arg(long, value_name = "TIME")]
     attempt_timeout: Option<String>,
     /// How long everything may take, over all attempts, to the head of the answer [default: none]
@@ -70,8 +73,8 @@ pub(crate) struct RequestArgs {
     /// A host that may have the credentials of the request although it was discovered. Repeat it for several
     #[arg(long = "trust-host", value_name = "HOST")]
     trusted: Vec<String>,
-    /// Follow up to N redirects
-    #[arg(long, short = 'L', value_name = "N", default_value_t = 0, hide_default_value = true)]
+    /// Follow up to N redirects (at most 100), each to one place and without failover
+    #[arg(long, short = 'L', value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=100))]
     location: u32,
     /// Show the head of the answer before its body
     #[arg(long, short = 'i', conflicts_with = "json")]
@@ -105,7 +108,7 @@ pub(crate) fn run(args: &RequestArgs, format: LogFormat) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return format.fail(Exit::Other, &format!("cannot start: {error}")),
     };
-    let output = Output { format, is_json: args.json, has_head: args.include };
+    let output = Output { format, is_json: args.json, has_head: args.include, follows: args.location > 0 };
     let exit = runtime.block_on(perform(ready, output));
     // A read of stdin, a write to a full pipe or a question for a name may never end: nobody waits for them.
     runtime.shutdown_background();
@@ -118,6 +121,7 @@ struct Output {
     format: LogFormat,
     is_json: bool,
     has_head: bool,
+    follows: bool,
 }
 
 /// Sends the request and tells what came of it. The signal INT gives the request up: nothing of it is written after that.
@@ -137,9 +141,9 @@ async fn perform(ready: Ready, output: Output) -> Exit {
     line.clear();
     match sent {
         None => output.without_answer(&Report::interrupted(watch.records())),
-        Some(Ok(answer)) => output.answered(answer, interrupt).await,
+        Some(Ok(answer)) => output.answered(answer, watch.records(), interrupt).await,
         Some(Err(error)) if error.is_builder() => output.format.refuse_all("request", &[one_line(&error)]),
-        Some(Err(error)) => output.without_answer(&Report::failed(&error)),
+        Some(Err(error)) => output.without_answer(&Report::failed(&error).behind(watch.records())),
     }
 }
 
@@ -161,8 +165,9 @@ impl Output {
         if self.is_json { report.print_json() } else { report.exit() }
     }
 
-    async fn answered(self, answer: Answer, interrupt: Signal) -> Exit {
-        let mut report = Report::answered(&answer);
+    async fn answered(self, answer: Answer, records: Vec<Record>, interrupt: Signal) -> Exit {
+        let mut report = Report::answered(&answer).behind(records);
+        report.follows = self.follows;
         if self.is_json {
             let mut body = Vec::new();
             report.end = copy(answer, &mut body, interrupt).await;

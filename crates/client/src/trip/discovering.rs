@@ -30,7 +30,7 @@ impl<C: Carrier> Trip<'_, C> {
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, "no further endpoints were found");
+                tracing::warn!("no further endpoints were found: {error}");
                 false
             }
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::{Fault, Outcome, Verdict};
+use handover_core::{Failure, Fault, Outcome, Sent, Stage, Verdict};
 use handover_wire::conn::{ClientFault, ExchangeError};
 use handover_wire::dial::DialError;
 use http::Response;
@@ -98,7 +98,14 @@ impl<C: Carrier> Trip<'_, C> {
         let cap = self.engine.shared.policy.retry_after_cap();
         let retry_after = reading::retry_after(response.headers(), cap, std::time::SystemTime::now());
         let body = self.call.body.left();
-        let verdict = self.finished(attempt, Outcome::Answered { status, retry_after, body });
+        let outcome = match reading::unknown_behind_proxy(status, response.headers()) {
+            Some((fault, why)) => {
+                self.details[attempt as usize - 1].message = Some(why.into());
+                Outcome::Failed(Failure { stage: Stage::AwaitHead, fault, sent: Sent::Maybe, body })
+            }
+            None => Outcome::Answered { status, retry_after, body },
+        };
+        let verdict = self.finished(attempt, outcome);
         let goes_on = matches!(verdict, Verdict::TryNext(_));
         if goes_on {
             response.body().give_request_up();

@@ -103,6 +103,10 @@ fn certificate_words(error: &CertificateError) -> (&'static str, String) {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("tls_cert_invalid", format!("the certificate is not valid yet (is this clock right?): {error}"))
         }
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => (
+            "tls_cert_invalid",
+            "the certificate is an authority's own (CA:TRUE), which no server may show; issue one for the server with it".into(),
+        ),
         other => ("tls_cert_invalid", format!("the certificate is not valid: {other}")),
     }
 }

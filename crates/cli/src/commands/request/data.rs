@@ -4,13 +4,15 @@
 //! happens on a thread that may block: a file on a slow disk, or a terminal at which nobody types, must not keep the
 //! request's timers from running.
 
-use std::fs::File;
+use std::fs::{File, Metadata, OpenOptions};
 use std::future::Future as _;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use handover_client::Body;
@@ -30,7 +32,9 @@ pub(super) fn open(path: &Path) -> io::Result<Body> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         return Ok(Body::from_http(FileBody { state: State::Open(stdin), left: None }));
     }
-    let file = File::open(path)?;
+    // A named pipe at whose other end is nobody must not hold everything up before there is a time limit.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     let about = file.metadata()?;
     if about.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
@@ -41,8 +45,33 @@ pub(super) fn open(path: &Path) -> io::Result<Body> {
     if about.len() == 0 {
         return Ok(Body::default());
     }
-    let (path, length) = (path.to_owned(), about.len());
-    Ok(Body::replayable_http(move || FileBody { state: State::Closed(path.clone()), left: Some(length) }))
+    let (path, mark) = (path.to_owned(), Mark::of(&about)?);
+    Ok(Body::replayable_http(move || FileBody { state: State::Closed(path.clone(), mark), left: Some(mark.length) }))
+}
+
+/// By which a file is known to be the one that it was: an attempt must not send what another one did not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    length: u64,
+    modified: SystemTime,
+    file: (u64, u64),
+}
+
+impl Mark {
+    fn of(about: &Metadata) -> io::Result<Self> {
+        Ok(Self { length: about.len(), modified: about.modified()?, file: (about.dev(), about.ino()) })
+    }
+}
+
+/// Opens the file again, if it still is what it was.
+fn reopen(path: &Path, mark: Mark) -> io::Result<File> {
+    let again =
+        |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be read again: {error}", path.display()));
+    let file = File::open(path).map_err(again)?;
+    if Mark::of(&file.metadata().map_err(again)?)? != mark {
+        return Err(io::Error::other(format!("{} was changed after it was first opened", path.display())));
+    }
+    Ok(file)
 }
 
 struct FileBody {
@@ -52,7 +81,7 @@ struct FileBody {
 }
 
 enum State {
-    Closed(PathBuf),
+    Closed(PathBuf, Mark),
     Open(File),
     Reading(JoinHandle<io::Result<(File, Bytes)>>),
     Ended,
@@ -90,8 +119,8 @@ impl http_body::Body for FileBody {
         let wanted = self.wanted();
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
-                State::Closed(path) => {
-                    self.state = State::Reading(spawn_blocking(move || piece(File::open(path)?, wanted)));
+                State::Closed(path, mark) => {
+                    self.state = State::Reading(spawn_blocking(move || piece(reopen(&path, mark)?, wanted)));
                 }
                 State::Open(file) => self.state = State::Reading(spawn_blocking(move || piece(file, wanted))),
                 State::Reading(mut reading) => {

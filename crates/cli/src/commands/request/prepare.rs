@@ -59,7 +59,19 @@ pub(super) fn prepare(args: &RequestArgs) -> Result<Ready, Vec<String>> {
 }
 
 /// The client, as far as it was described.
+/// The most attempts that any policy allows.
+const ENDPOINTS_MAX: usize = handover_core::ATTEMPTS_MAX as usize;
+
 fn builder(args: &RequestArgs, attempt_timeout: Option<Duration>, problems: &mut Vec<String>) -> ClientBuilder {
+    if args.endpoints.len() > ENDPOINTS_MAX {
+        problems.push(format!(
+            "--endpoint: {} were given; a request is tried at {ENDPOINTS_MAX} at most",
+            args.endpoints.len()
+        ));
+    }
+    if args.discover.as_ref().is_some_and(|path| path.is_empty() || path.contains("://")) {
+        problems.push("--discover: a path of the first endpoint is expected, such as /settings/regions".to_owned());
+    }
     let mut builder = args.reach.builder(&args.endpoints).redirects(args.location);
     match Policy::try_new(parts(args, attempt_timeout)) {
         Ok(policy) => builder = builder.policy(policy),

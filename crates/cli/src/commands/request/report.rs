@@ -34,6 +34,10 @@ pub(super) struct Head {
 
 /// All that is known of a request.
 pub(super) struct Report {
+    /// What ended before the record: with redirects, a record for each hop.
+    earlier: Vec<Record>,
+    /// Whether redirects were asked for.
+    pub(super) follows: bool,
     fate: Fate,
     record: Option<Record>,
     head: Option<Head>,
@@ -75,14 +79,30 @@ impl Head {
 impl Report {
     pub(super) fn answered(answer: &Answer) -> Self {
         let (record, head) = (Some(answer.record().clone()), Some(Head::of(answer)));
-        Self { fate: Fate::Answered, record, head, body: Vec::new(), end: End::Whole }
+        Self {
+            fate: Fate::Answered,
+            record,
+            earlier: Vec::new(),
+            follows: false,
+            head,
+            body: Vec::new(),
+            end: End::Whole,
+        }
     }
 
     pub(super) fn failed(error: &Error) -> Self {
         let record = error.record().cloned();
         let sentence = record.as_ref().and_then(Record::verdict).map(|verdict| verdict.reason().sentence());
         let why = format!("{}: {}", headline(error.fate()), sentence.unwrap_or("nobody said why"));
-        Self { fate: error.fate(), record, head: None, body: Vec::new(), end: End::NoAnswer(why) }
+        Self {
+            fate: error.fate(),
+            record,
+            earlier: Vec::new(),
+            follows: false,
+            head: None,
+            body: Vec::new(),
+            end: End::NoAnswer(why),
+        }
     }
 
     /// Given up before an answer came: what is known of it is what its record says.
@@ -91,14 +111,20 @@ impl Report {
         let fate = record.as_ref().map_or(Fate::NotSent, Record::fate);
         // What was answered with a redirect was sent.
         let fate = if fate == Fate::NotSent && !records.is_empty() { Fate::Answered } else { fate };
-        Self { fate, record, head: None, body: Vec::new(), end: End::Interrupted }
+        Self { fate, record, earlier: Vec::new(), follows: false, head: None, body: Vec::new(), end: End::Interrupted }
+    }
+
+    /// With what redirects led through, hop by hop: all that ended before the last one.
+    pub(super) fn behind(mut self, mut records: Vec<Record>) -> Self {
+        records.pop();
+        self.earlier = records;
+        self
     }
 
     /// A line per attempt, on stderr.
     pub(super) fn tell_attempts(&self, format: LogFormat) {
-        let Some(record) = &self.record else { return };
         let terminal = Terminal::of_stderr();
-        for attempt in record.attempts() {
+        for attempt in self.earlier.iter().chain(&self.record).flat_map(Record::attempts) {
             match format {
                 LogFormat::Human => format.tell(&line(&terminal, &attempt)),
                 LogFormat::Json => format.tell(&format!("{}. {attempt}", attempt.number())),
@@ -116,7 +142,7 @@ impl Report {
 
     fn message(&self) -> Option<String> {
         match &self.end {
-            End::Whole => None,
+            End::Whole => self.not_followed(),
             // Who reads no further has seen enough.
             End::NotWritten(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             End::NotWritten(error) => Some(format!("cannot write to stdout: {error}")),
@@ -126,6 +152,16 @@ impl Report {
             }
             End::Interrupted => Some(format!("interrupted: {}", headline(self.fate))),
         }
+    }
+
+    /// What is to be said of a redirect that stands though redirects were asked for.
+    fn not_followed(&self) -> Option<String> {
+        let head = self.head.as_ref().filter(|head| self.follows && head.status.is_redirection())?;
+        let place = head.headers.get(http::header::LOCATION)?;
+        let place = String::from_utf8_lossy(place.as_bytes()).into_owned();
+        Some(format!(
+            "the redirect to {place} was not followed: -L is used up, or it leads where this request may not go"
+        ))
     }
 
     /// The exit code. That the body broke off makes of a good answer a bad one; the request was answered all the same.
@@ -166,8 +202,23 @@ impl Report {
             "body": body,
             "body_encoding": encoding,
             "message": self.message(),
-            "record": self.record.as_ref().map(Record::to_json),
+            "record": self.record_json(),
         })
+    }
+}
+
+impl Report {
+    /// The record of the whole: with redirects, the attempts of every hop in order.
+    fn record_json(&self) -> Option<Value> {
+        let mut json = self.record.as_ref()?.to_json();
+        if !self.earlier.is_empty() {
+            let hops = self.earlier.iter().chain(&self.record).map(Record::to_json);
+            let attempts =
+                hops.flat_map(|mut hop| hop["attempts"].as_array_mut().map(std::mem::take).unwrap_or_default());
+            json["attempts"] = attempts.collect();
+            json["fate"] = self.fate.as_str().into();
+        }
+        Some(json)
     }
 }
 
