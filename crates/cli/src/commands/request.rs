@@ -76,6 +76,9 @@ pub(crate) struct RequestArgs {
     /// Follow up to N redirects (at most 100), each to one place and without failover
     #[arg(long, short = 'L', value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=100))]
     location: u32,
+    /// Speak HTTP/2 without asking, also without TLS; the servers are known to speak it
+    #[arg(long)]
+    http2_prior_knowledge: bool,
     /// Show the head of the answer before its body
     #[arg(long, short = 'i', conflicts_with = "json")]
     include: bool,

@@ -157,6 +157,15 @@ pub(super) fn no_namespace() -> KvError {
     KvError::new(KvCode::NamespaceError, "找不到路径: /kv/_info").with_status(StatusCode::NOT_FOUND)
 }
 
+/// Has the file written ahead. SQLite does not wait for others here: where one is busy with the file, it has done the same,
+/// or will when it opens it again, and either way nothing is lost.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    match connection.pragma_update(None, "journal_mode", "wal") {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+        done => done,
+    }
+}
+
 /// Opens the file, makes its tables if it is empty, and says what it is: application and version.
 fn connect(path: &Path) -> rusqlite::Result<(Connection, (i64, i64))> {
     let mut connection = Connection::open(path)?;
@@ -173,7 +182,7 @@ fn connect(path: &Path) -> rusqlite::Result<(Connection, (i64, i64))> {
     let found = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     making.commit()?;
     if found == (APPLICATION, VERSION) {
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
     }
     Ok((connection, found))

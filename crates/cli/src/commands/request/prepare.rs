@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use handover_client::{Body, ClientBuilder, Observer, Policy, PolicyParts, Record, RequestBuilder, RequestOver};
+use handover_client::{Body, ClientBuilder, Http2, Observer, Policy, PolicyParts, Record, RequestBuilder, RequestOver};
 
 use super::{PolicyName, RequestArgs, data};
 use crate::commands::reach::{method, optional_duration};
@@ -83,6 +83,9 @@ fn builder(args: &RequestArgs, attempt_timeout: Option<Duration>, problems: &mut
             // The id over all attempts is a word of the servers that this policy was made for.
             builder = builder.request_id_header(None);
         }
+    }
+    if args.http2_prior_knowledge {
+        builder = builder.http2(Http2::PriorKnowledge);
     }
     if args.shared_keys {
         builder = builder.dedup_scope(&args.endpoints);
