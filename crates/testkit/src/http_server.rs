@@ -108,7 +108,7 @@ impl HttpServer {
                 task.abort();
                 // It ends by being aborted; the wait is for its sockets to be closed.
                 let _ = task.await;
-                self.replace(Port::Down(DeadPort::on(self.addr)));
+                self.replace(Port::Down(DeadPort::once_free(self.addr).await));
             }
             other => drop(self.replace(other)),
         }

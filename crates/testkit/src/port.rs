@@ -1,5 +1,6 @@
 //! Ports without a server: one that refuses at once, one that never answers.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -36,10 +37,28 @@ impl DeadPort {
     /// Reserves this port (0: a free one), also while the kernel still remembers connections of a listener that has left it.
     /// Another listener may use it all the same, if it says SO_REUSEADDR, as most servers do.
     pub(crate) fn on(addr: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
-        socket.set_reuse_address(true).expect("SO_REUSEADDR is allowed on every TCP socket");
-        socket.bind(&SockAddr::from(addr)).expect("nobody listens on this port");
-        Self { socket }
+        Self::try_on(addr).expect("nobody listens on this port")
+    }
+
+    /// Reserves this port as soon as nobody listens on it any more. A listener that was closed lives on for a moment in
+    /// children that other tests are just starting: they have a copy of it until they are another program.
+    pub(crate) async fn once_free(addr: SocketAddr) -> Self {
+        let give_up = tokio::time::Instant::now() + STILL_HELD;
+        loop {
+            match Self::try_on(addr) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < give_up => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                reserved => return reserved.expect("nobody listens on this port"),
+            }
+        }
+    }
+
+    fn try_on(addr: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(addr))?;
+        Ok(Self { socket })
     }
 
     /// Where it refuses.
@@ -62,6 +81,9 @@ impl DeadPort {
         TcpListener::from_std(self.socket.into()).expect("called inside a runtime")
     }
 }
+
+/// How long a closed listener may be held by a child that is being started: far above what a start takes.
+const STILL_HELD: Duration = Duration::from_secs(5);
 
 /// How long a connect must hang before the port counts as blackholed: far above a loopback handshake (tens of µs),
 /// short because every blackhole costs it once.
