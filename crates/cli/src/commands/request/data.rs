@@ -4,11 +4,11 @@
 //! happens on a thread that may block: a file on a slow disk, or a terminal at which nobody types, must not keep the
 //! request's timers from running.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::future::Future as _;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -32,21 +32,23 @@ pub(super) fn open(path: &Path) -> io::Result<Body> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         return Ok(Body::from_http(FileBody { state: State::Open(stdin), left: None }));
     }
-    // A named pipe at whose other end is nobody must not hold everything up before there is a time limit.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    let about = file.metadata()?;
+    let about = std::fs::metadata(path)?;
     if about.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
     }
     if !about.is_file() {
-        return Ok(Body::from_http(FileBody { state: State::Open(file), left: None }));
+        // Opening a named pipe takes until somebody writes to it: that counts into the request's time.
+        return Ok(Body::from_http(FileBody { state: State::Closed(path.to_owned(), None), left: None }));
     }
+    File::open(path)?;
     if about.len() == 0 {
         return Ok(Body::default());
     }
     let (path, mark) = (path.to_owned(), Mark::of(&about)?);
-    Ok(Body::replayable_http(move || FileBody { state: State::Closed(path.clone(), mark), left: Some(mark.length) }))
+    Ok(Body::replayable_http(move || FileBody {
+        state: State::Closed(path.clone(), Some(mark)),
+        left: Some(mark.length),
+    }))
 }
 
 /// By which a file is known to be the one that it was: an attempt must not send what another one did not.
@@ -63,11 +65,11 @@ impl Mark {
     }
 }
 
-/// Opens the file again, if it still is what it was.
-fn reopen(path: &Path, mark: Mark) -> io::Result<File> {
-    let again =
-        |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be read again: {error}", path.display()));
+/// Opens the file, if it still is what it was.
+fn reopen(path: &Path, mark: Option<Mark>) -> io::Result<File> {
+    let again = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be read: {error}", path.display()));
     let file = File::open(path).map_err(again)?;
+    let Some(mark) = mark else { return Ok(file) };
     if Mark::of(&file.metadata().map_err(again)?)? != mark {
         return Err(io::Error::other(format!("{} was changed after it was first opened", path.display())));
     }
@@ -81,7 +83,7 @@ struct FileBody {
 }
 
 enum State {
-    Closed(PathBuf, Mark),
+    Closed(PathBuf, Option<Mark>),
     Open(File),
     Reading(JoinHandle<io::Result<(File, Bytes)>>),
     Ended,
