@@ -9,6 +9,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 
 use crate::body::{Body, SentBody};
 use crate::endpoint::Endpoint;
+use crate::error::Error;
 use crate::shared::Shared;
 
 /// Who wants a request. What the client asks for itself pays nothing into the budget and is shown to no observer.
@@ -84,6 +85,15 @@ impl Call {
         }
     }
 
+    /// Whether it can be sent anywhere.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let mut hosts = self.headers.get_all(HOST).iter();
+        if hosts.next().is_some_and(HeaderValue::is_empty) || hosts.next().is_some() {
+            return Err(Error::builder("the field Host must be one, and not empty"));
+        }
+        Ok(())
+    }
+
     /// The request as it is sent to this endpoint. The body is the same in every attempt, and so are the fields, except
     /// that credentials stay at home where the endpoint is not trusted with them.
     pub(crate) fn request(&self, shared: &Shared, endpoint: &Endpoint) -> Result<Request<SentBody>, String> {
@@ -97,10 +107,6 @@ impl Call {
             && !headers.contains_key(AUTHORIZATION)
         {
             headers.insert(AUTHORIZATION, own.clone());
-        }
-        let mut hosts = headers.get_all(HOST).iter();
-        if hosts.next().is_some_and(http::HeaderValue::is_empty) || hosts.next().is_some() {
-            return Err("the field Host must be one, and not empty".to_owned());
         }
         let mut request = Request::new(self.body.for_attempt());
         // POST, PUT and PATCH say that they have no content, others need not (RFC 9110 §8.6).

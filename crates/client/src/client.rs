@@ -103,6 +103,7 @@ impl Client {
     pub(crate) async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         self.0.prober.wake(&self.0.engine);
         call.add_missing(&self.0.default_headers);
+        call.check()?;
         self.0.engine.shared.stamp(&mut call);
         #[cfg(any(feature = "gzip", feature = "br", feature = "zstd"))]
         if !call.is_upgrade {

@@ -230,7 +230,9 @@ impl fmt::Display for Error {
             write!(f, ": {source}")?;
         }
         let Some(record) = &self.0.record else { return Ok(()) };
-        if self.0.kind == Kind::Request
+        if self.is_body() {
+            f.write_str(": the request's own body failed")?;
+        } else if self.0.kind == Kind::Request
             && let Some(verdict) = record.verdict()
         {
             write!(f, ": {}", verdict.reason().sentence())?;

@@ -167,6 +167,7 @@ where
         }
         call.headers = head.headers;
         call.add_missing(&self.default_headers);
+        call.check()?;
         call.keyed = call.headers.contains_key(IDEMPOTENCY_KEY);
         // Decoding is for layers of its own.
         call.decodes = false;

@@ -93,6 +93,7 @@ impl Report {
     pub(super) fn failed(error: &Error) -> Self {
         let record = error.record().cloned();
         let sentence = record.as_ref().and_then(Record::verdict).map(|verdict| verdict.reason().sentence());
+        let sentence = if error.is_body() { Some("the body could not be read to its end") } else { sentence };
         let why = format!("{}: {}", headline(error.fate()), sentence.unwrap_or("nobody said why"));
         Self {
             fate: error.fate(),
